@@ -1,0 +1,1 @@
+"""kind clusters: node image, image sources, preflight, diagnostics."""

@@ -1,0 +1,1 @@
+"""The sub-commands of windtunnel, one file each; e2e.cli puts them together."""

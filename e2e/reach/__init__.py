@@ -1,0 +1,1 @@
+"""Who can reach whom: network-policy reachability, predicted, measured, and their difference."""

@@ -1,0 +1,1 @@
+"""Applies the scale decisions of reference.policy."""

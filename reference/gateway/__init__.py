@@ -1,0 +1,1 @@
+"""llm-api: authentication, rate limits, validation, access log, usage, streaming relay."""

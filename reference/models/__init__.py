@@ -1,0 +1,1 @@
+"""The model puller of the init container."""

@@ -1,0 +1,1 @@
+"""Discovery, scraping, queueing and dispatch over pools of endpoints."""

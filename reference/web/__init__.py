@@ -1,0 +1,1 @@
+"""llm-web: the chat page and its small server."""

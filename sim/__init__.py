@@ -1,0 +1,1 @@
+"""The same decisions in simulated time: experiments, the simpy cluster, hardware models, capacity search."""
