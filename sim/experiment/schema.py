@@ -1,0 +1,315 @@
+"""The scenario file as types: one model per block of the YAML. Parsing and line numbers live in `scenario`, units in `units`.
+
+Every duration is held in seconds and every rate in requests per second, whatever unit the file used.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sim.experiment.units import Duration, Rate
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Block(BaseModel):
+    """A block of the scenario file: immutable, and no key beyond those declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Distribution(Block):
+    """Lengths or times drawn at random, truncated to [min, max]. A bare number in the file means `constant`."""
+
+    kind: Literal["constant", "uniform", "normal", "lognormal", "exponential", "empirical"] = "constant"
+    mean: float | None = None
+    stddev: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    min: float | None = None
+    max: float | None = None
+    values: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | None = None
+
+
+class Trace(Block):
+    """A recorded stream. `file` is relative to the scenario file."""
+
+    file: str
+    format: Literal["azure", "mooncake", "burstgpt", "servegen"]
+    window: tuple[Duration, Duration] | None = None
+    rate_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Time is compressed by this factor: the shape stays, the rate scales."""
+    thin: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each request (each session, where the trace has them) is kept with this probability."""
+    dequantise: Literal["uniform", "none"] = "uniform"
+
+
+class Stage(Block):
+    """A stretch of constant or linearly changing rate."""
+
+    lasts: Duration
+    rate: Rate
+    to_rate: Rate | None = None
+
+
+class Arrivals(Block):
+    """A generated stream of arrivals."""
+
+    process: Literal["constant", "poisson", "gamma", "stages", "diurnal"]
+    rate: Rate | None = None
+    """Of `diurnal`: the mean rate over the curve."""
+    cv: Annotated[float, Field(gt=0)] = 1.0
+    """Coefficient of variation of the gaps (gamma, and within diurnal)."""
+    stages: tuple[Stage, ...] = ()
+    curve: str | None = None
+    """CSV of t_s,total_rate_rps (ServeGen), relative to the scenario file."""
+    window: tuple[Duration, Duration] | None = None
+    """The part of the curve to fly."""
+    compress: Annotated[float, Field(gt=0)] = 1.0
+    """Fly a day in a day / compress; rates stay."""
+
+
+class Lengths(Block):
+    """Token counts of prompts and answers."""
+
+    input: Distribution
+    output: Distribution
+
+
+class Sessions(Block):
+    """Multi-turn conversations: each arrival starts one; a turn's prompt contains all turns before it."""
+
+    turns: Distribution
+    think_time: Distribution
+    """Seconds between the end of an answer, as estimated, and the next turn."""
+    seconds_per_token: float = 0.02
+    """The estimate of answer time that think time starts from; fixed, so that arrivals are the same on every rung."""
+
+
+class SharedPrefixes(Block):
+    """System prompts shared between requests: `count` prefixes of `tokens`, popularity by Zipf's law."""
+
+    count: Positive
+    tokens: Positive
+    share: Fraction = 1.0
+    zipf: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Slo(Block):
+    """What a request of this class must meet to be good. TTFT and E2E count from the scheduled time."""
+
+    ttft: Duration | None = None
+    tpot: Duration | None = None
+    e2e: Duration | None = None
+    attainment: Fraction = 0.95
+
+
+class TrafficClass(Block):
+    """A kind of request with an SLO and a priority (larger is more important)."""
+
+    name: str
+    share: Annotated[float, Field(gt=0)] = 1.0
+    priority: int = 0
+    slo: Slo = Slo()
+    lengths: Lengths | None = None
+    model: str | None = None
+    """Which pool's model it asks for; None: the first pool's."""
+    deadline: Duration | None = None
+
+
+class Tenant(Block):
+    """A customer: a share of the traffic, and a key at the gateway."""
+
+    name: str
+    share: Annotated[float, Field(gt=0)] = 1.0
+
+
+class WorkloadBlock(Block):
+    """Either `trace` or `arrivals`; the rest says what the requests are."""
+
+    trace: Trace | None = None
+    arrivals: Arrivals | None = None
+    duration: Duration | None = None
+    lengths: Lengths | None = None
+    sessions: Sessions | None = None
+    shared_prefixes: SharedPrefixes | None = None
+    classes: tuple[TrafficClass, ...] = (TrafficClass(name="default"),)
+    tenants: tuple[Tenant, ...] = (Tenant(name="default"),)
+    max_requests: Positive | None = None
+
+
+class RateLimit(Block):
+    """A limit of the gateway for one tenant, or `*` for each tenant without its own."""
+
+    tenant: str = "*"
+    requests: Rate | None = None
+    burst: Positive | None = None
+    tokens: Rate | None = None
+    """Tokens per second, input and output together."""
+    token_burst: Positive | None = None
+    concurrency: Positive | None = None
+
+
+class Gateway(Block):
+    """llm-api. `overhead` is its own time per request."""
+
+    replicas: Positive = 1
+    rate_limits: tuple[RateLimit, ...] = ()
+    overhead: Duration = 0.001
+
+
+class Policy(Block):
+    """A routing policy by name, or `file.py:Class` of the user's own (relative to the scenario file)."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class Queue(Block):
+    """The router's queue per pool."""
+
+    max_requests: Annotated[int, Field(ge=0)] = 1000
+    max_wait: Duration | None = None
+    max_in_flight_per_endpoint: Positive | None = None
+    """Dispatch no more than this to one endpoint; None: all at once, the engines queue."""
+
+
+class Retry(Block):
+    """Retries before the first token only, on another endpoint, within a share of all requests."""
+
+    max_attempts: Positive = 3
+    budget: Fraction = 0.1
+    min_per_second: float = 1.0
+
+
+class Ejection(Block):
+    """An endpoint with this many consecutive failed requests is left out for a while; never the last one."""
+
+    consecutive_failures: Positive = 3
+    base: Duration = 5.0
+    max: Duration = 60.0
+
+
+class Router(Block):
+    """The router and what it decides by."""
+
+    policy: Policy = Policy(name="least_in_flight")
+    """In the file also as a bare string."""
+    scrape_interval: Duration = 1.0
+    health_interval: Duration = 2.0
+    queue: Queue = Queue()
+    retry: Retry = Retry()
+    ejection: Ejection = Ejection()
+    overhead: Duration = 0.001
+
+
+class Autoscale(Block):
+    """Target tracking as the HorizontalPodAutoscaler does it."""
+
+    min_replicas: Positive = 1
+    max_replicas: Positive
+    metric: Literal["in_flight", "queue_depth", "kv_usage", "running"] = "in_flight"
+    target: Annotated[float, Field(gt=0)]
+    interval: Duration = 15.0
+    tolerance: Fraction = 0.1
+    stabilisation: Duration = 300.0
+    """Scale-down waits for the highest recommendation of this window."""
+
+
+class ExplicitStepCost(Block):
+    """Step time given outright instead of a GPU: base + per_prefill_token·p + per_sequence·b + per_context_token·s."""
+
+    base: Duration
+    per_prefill_token: Duration = 0.0
+    per_sequence: Duration = 0.0
+    per_context_token: Duration = 0.0
+
+
+class Pool(Block):
+    """The replicas of one model. Names of replicas are `<name>-<ordinal>`."""
+
+    name: str | None = None
+    """Default: the engine's name."""
+    model: str
+    engine: Literal["vllm", "trt"] = "vllm"
+    gpu: str | None = None
+    step_cost: ExplicitStepCost | None = None
+    """Instead of `gpu`, for teaching and tests."""
+    weights: Literal["bf16", "fp8"] = "bf16"
+    kv_cache: Literal["bf16", "fp8"] = "bf16"
+    tensor_parallel: Positive = 1
+    replicas: Positive
+    replicas_per_node: Positive = 1
+    """Replicas that die together when their node does."""
+    max_num_seqs: Positive = 256
+    max_num_batched_tokens: Positive = 2048
+    max_model_len: Positive | None = None
+    block_size: Positive = 16
+    num_gpu_blocks: Positive | None = None
+    """KV blocks of a replica; None: from what the GPU has left after the weights."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    prefix_caching: bool = True
+    autoscale: Autoscale | None = None
+    cold_start: Duration = 60.0
+
+
+class Network(Block):
+    """One-way delay of a hop: client–gateway, gateway–router, router–replica."""
+
+    hop: Duration = 0.0002
+
+
+class Cluster(Block):
+    """What is flown through."""
+
+    gateway: Gateway = Gateway()
+    router: Router = Router()
+    pools: Annotated[tuple[Pool, ...], Field(min_length=1)]
+    network: Network = Network()
+
+
+class Fault(Block):
+    """Something that goes wrong at a time. `target` is a replica (`vllm-2`), a node (`node-0`) or a pool."""
+
+    at: Duration
+    kind: Literal["replica_crash", "node_loss", "slow_replica", "stall", "partition", "error_burst"]
+    target: str
+    lasts: Duration
+    factor: Annotated[float, Field(gt=1)] | None = None
+    """slow_replica: how many times slower a step is."""
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """error_burst: the share of requests answered 500."""
+
+
+class Measure(Block):
+    """What is reported."""
+
+    warm_up: Duration = 0.0
+    percentiles: tuple[float, ...] = (50.0, 90.0, 95.0, 99.0)
+    sample_interval: Duration = 1.0
+
+
+class Plan(Block):
+    """The search space of `windtunnel plan`."""
+
+    vary: dict[str, Any]
+    minimise: Literal["cost_per_hour", "gpus"] = "cost_per_hour"
+
+
+class Scenario(Block):
+    """One scenario: who comes, what they meet, what goes wrong, and what counts as good."""
+
+    windtunnel: Literal[1]
+    name: str
+    about: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    workload: WorkloadBlock
+    cluster: Cluster
+    faults: tuple[Fault, ...] = ()
+    measure: Measure = Measure()
+    expect: tuple[str, ...] = ()
+    plan: Plan | None = None
