@@ -1,0 +1,195 @@
+"""The search for the cheapest candidate that meets every SLO: bound, bracket, bisect, verify.
+
+Refuses to know what a flight is: a probe is a function from a candidate and a seed to counts. Replicas are searched
+under the assumption that one more never makes it worse, which each answer checks at its own edge: the candidate with
+one replica less was flown and failed, or is below the bound of a perfect system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from sim.capacity.decide import ClassCounts, Finding, judge
+
+Settings = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Everything about a candidate but its number of replicas, and what one replica costs."""
+
+    settings: Settings
+    price_per_replica: float
+    """What is minimised, per replica: an hour's price, or GPUs."""
+    min_replicas: int
+    """What even a perfect system needs, or the smallest number asked about."""
+    max_replicas: int
+
+    @property
+    def label(self) -> str:
+        """The settings in words, such as `h100-sxm, tensor parallel 2`."""
+        return ", ".join(
+            str(value) if key == "gpu" else f"{key.replace('_', ' ')} {value}" for key, value in self.settings
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An option with a number of replicas."""
+
+    option: Option
+    replicas: int
+
+    @property
+    def price(self) -> float:
+        """What is minimised."""
+        return self.replicas * self.option.price_per_replica
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one flight of a candidate gave."""
+
+    seed: int
+    classes: tuple[ClassCounts, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Speed and cost of the flight, for the frontier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All flights of a candidate and what they add up to."""
+
+    candidate: Candidate
+    probes: tuple[Probe, ...]
+    finding: Finding
+    is_close: bool = False
+    """The bounds never parted from the target; the point estimate decided."""
+
+    @property
+    def attainment(self) -> dict[str, float]:
+        """Attainment by class over all flights."""
+        shares = {}
+        for position, counts in enumerate(self.probes[0].classes):
+            flights = [probe.classes[position] for probe in self.probes]
+            total = sum(flight.total for flight in flights)
+            shares[counts.name] = sum(flight.good for flight in flights) / total if total else 1.0
+        return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An option that was not flown, and why."""
+
+    option: Option
+    reason: str
+
+
+@dataclass(slots=True)
+class Search:
+    """One search. Lives from `run` to its answer; `flown` holds every candidate that was judged.
+
+    `fly(candidate, seed)` must give the same probe for the same arguments (common random numbers across candidates).
+    """
+
+    fly: Callable[[Candidate, int], Probe]
+    seeds: Sequence[int]
+    fresh_seeds: Sequence[int] = ()
+    """Seeds that only the verification of the answer sees."""
+    flown: dict[Candidate, Evidence] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def run(self, options: Sequence[Option]) -> Evidence | None:
+        """Return the evidence for the cheapest candidate that meets every SLO; None when none does."""
+        best: Evidence | None = None
+        for option in sorted(
+            options, key=lambda option: (option.min_replicas * option.price_per_replica, option.settings)
+        ):
+            limit = best.candidate.price if best else inf
+            found = self._cheapest_of(option, limit)
+            while found is not None and (verified := self._verified(found)) is not found:
+                found = verified
+            if found is not None and (best is None or found.candidate.price < best.candidate.price):
+                best = found
+        return best
+
+    def _cheapest_of(self, option: Option, limit: float) -> Evidence | None:
+        """Find the fewest replicas of an option that meet the SLOs at a price below `limit`."""
+        most = option.max_replicas
+        while most >= 1 and most * option.price_per_replica >= limit:
+            most -= 1
+        if most < option.min_replicas:
+            why = (
+                "even a perfect system would need more than was asked about"
+                if limit == inf
+                else "cannot be cheaper than the best so far"
+            )
+            self.skipped.append(Skipped(option, why))
+            return None
+        low, best = option.min_replicas - 1, None
+        for replicas in _doubling(option.min_replicas, most):
+            evidence = self.judge(Candidate(option, replicas))
+            if evidence.finding is Finding.MEETS:
+                best = evidence
+                break
+            low = replicas
+        if best is None:
+            return None
+        while best.candidate.replicas - low > 1:
+            middle = (best.candidate.replicas + low) // 2
+            evidence = self.judge(Candidate(option, middle))
+            if evidence.finding is Finding.MEETS:
+                best = evidence
+            else:
+                low = middle
+        return best
+
+    def judge(self, candidate: Candidate) -> Evidence:
+        """Fly a candidate with one seed after the other until the bounds decide; remember the evidence."""
+        if candidate in self.flown:
+            return self.flown[candidate]
+        evidence = self._judge_with(candidate, (), self.seeds)
+        self.flown[candidate] = evidence
+        return evidence
+
+    def _verified(self, evidence: Evidence) -> Evidence | None:
+        """Fly the answer on fresh seeds; return it unchanged, one with more replicas, or None when that is too many."""
+        if not self.fresh_seeds or any(probe.seed in self.fresh_seeds for probe in evidence.probes):
+            return evidence if evidence.finding is Finding.MEETS else None
+        fresh = self._judge_with(evidence.candidate, (), self.fresh_seeds)
+        merged = Evidence(
+            evidence.candidate, evidence.probes + fresh.probes, fresh.finding, evidence.is_close or fresh.is_close
+        )
+        self.flown[evidence.candidate] = merged
+        if fresh.finding is Finding.MEETS:
+            return merged
+        more = Candidate(evidence.candidate.option, evidence.candidate.replicas + 1)
+        return self.judge(more) if more.replicas <= more.option.max_replicas else None
+
+    def _judge_with(self, candidate: Candidate, probes: tuple[Probe, ...], seeds: Sequence[int]) -> Evidence:
+        for seed in seeds:
+            probes += (self.fly(candidate, seed),)
+            findings = [
+                judge([probe.classes[position] for probe in probes]) for position in range(len(probes[0].classes))
+            ]
+            if Finding.FAILS in findings:
+                return Evidence(candidate, probes, Finding.FAILS)
+            if all(finding is Finding.MEETS for finding in findings):
+                return Evidence(candidate, probes, Finding.MEETS)
+        undecided = Evidence(candidate, probes, Finding.OPEN, is_close=True)
+        targets = {counts.name: counts.target for counts in probes[0].classes}
+        meets = all(share >= targets[name] for name, share in undecided.attainment.items())
+        return Evidence(candidate, probes, Finding.MEETS if meets else Finding.FAILS, is_close=True)
+
+
+def _doubling(first: int, most: int) -> Iterator[int]:
+    """Yield first, then steps that double, and `most` last."""
+    step, replicas = 1, first
+    while replicas < most:
+        yield replicas
+        replicas += step
+        step *= 2
+    yield most
