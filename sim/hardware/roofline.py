@@ -1,0 +1,190 @@
+"""What a step costs by roofline: bytes over bandwidth or flops over rate, whichever is longer, and explicit overheads.
+
+Reads data sheets and model shapes, gives the engine's closed form (`reference.engine.StepCost`) and the number of KV
+blocks that fit. Knows nothing of scheduling. All of it is per replica of `tensor_parallel` GPUs.
+"""
+
+from __future__ import annotations
+
+from reference.engine import StepCost
+from sim.hardware.catalogue import Gpu, HardwareError, Model, find_engine, find_gpu, find_model
+
+_BYTES = {"bf16": 2, "fp8": 1}
+_ACTIVATION_BYTES = 2
+_LARGEST_STEP = 16_384
+"""Tokens up to which the token time has knots; beyond, its last slope goes on."""
+_RUNTIME_BYTES = 0.6e9
+"""CUDA context, NCCL and workspace buffers, per GPU."""
+
+
+def step_cost_for(
+    gpu: str,
+    model: str,
+    *,
+    tensor_parallel: int = 1,
+    weights: str = "bf16",
+    kv_cache: str = "bf16",
+    engine: str = "vllm",
+) -> StepCost:
+    """Give the step time of a replica: `tensor_parallel` GPUs of one node that serve one model.
+
+    Raises:
+        HardwareError: a name is unknown, or the heads cannot be divided among the GPUs.
+    """
+    card, shape, efficiency = find_gpu(gpu), find_model(model), find_engine(engine)
+    _check_division(shape, tensor_parallel)
+    weight_bytes, kv_bytes = _precision(weights, "weights"), _precision(kv_cache, "kv_cache")
+    flops = _flops(card, weights) * efficiency.compute_ratio
+    bandwidth = card.hbm_bytes_per_second * efficiency.memory_ratio
+    head_parameters = shape.vocab_size * shape.hidden_size
+    all_reduces = 2 * shape.num_layers if tensor_parallel > 1 else 0
+    return StepCost(
+        overhead=efficiency.step_overhead_seconds
+        + shape.num_layers * efficiency.layer_overhead_seconds
+        + all_reduces * card.all_reduce_seconds
+        + head_parameters * weight_bytes / tensor_parallel / bandwidth,
+        token_seconds=_token_seconds(card, shape, weight_bytes, tensor_parallel, flops, bandwidth),
+        per_sequence=efficiency.sequence_overhead_seconds + 2 * head_parameters / tensor_parallel / flops,
+        per_context_token=_kv_bytes_per_token(shape, kv_bytes, tensor_parallel)
+        / (card.hbm_bytes_per_second * efficiency.kv_ratio),
+        per_prefill_pair=_pair_flops(shape) / tensor_parallel / (card.bf16_flops * efficiency.attention_ratio),
+    )
+
+
+def kv_blocks_for(
+    gpu: str,
+    model: str,
+    *,
+    tensor_parallel: int = 1,
+    weights: str = "bf16",
+    kv_cache: str = "bf16",
+    block_size: int = 16,
+    gpu_memory_utilization: float = 0.9,
+    max_num_batched_tokens: int = 2048,
+    max_num_seqs: int = 256,
+) -> int:
+    """Count the KV blocks that fit beside the weights and the activations of the largest step.
+
+    Raises:
+        HardwareError: a name is unknown, or the model does not fit; the message says what is needed and what would do.
+    """
+    card, shape = find_gpu(gpu), find_model(model)
+    _check_division(shape, tensor_parallel)
+    weight_bytes, kv_bytes = _precision(weights, "weights"), _precision(kv_cache, "kv_cache")
+    available = card.memory_bytes * gpu_memory_utilization
+    needed = _resident_bytes(shape, weight_bytes, tensor_parallel, max_num_batched_tokens, max_num_seqs)
+    block_bytes = block_size * _kv_bytes_per_token(shape, kv_bytes, tensor_parallel)
+    blocks = int((available - needed) / block_bytes)
+    if blocks < 1:
+        raise HardwareError(
+            f"{shape.name} ({weights}) does not fit on {tensor_parallel} × {card.name}: it needs "
+            f"{(needed + block_bytes) / 1e9:.1f} GB per GPU, {available / 1e9:.1f} GB are available "
+            f"({gpu_memory_utilization:.0%} of {card.memory_bytes / 1e9:.1f} GB); "
+            + _what_would_fit(card, shape, weights, tensor_parallel, available, max_num_batched_tokens, max_num_seqs)
+        )
+    return blocks
+
+
+def price_per_hour_usd(gpu: str, tensor_parallel: int = 1) -> float:
+    """Give the assumed price of one replica's GPUs per hour."""
+    return find_gpu(gpu).price_per_hour_usd * tensor_parallel
+
+
+def weight_bytes_per_gpu(model: str, *, tensor_parallel: int = 1, weights: str = "bf16") -> float:
+    """Give the bytes of weights that each GPU of a replica holds, and loads at a cold start."""
+    return find_model(model).parameters * _precision(weights, "weights") / tensor_parallel
+
+
+def _token_seconds(
+    card: Gpu, shape: Model, weight_bytes: int, tensor_parallel: int, flops: float, bandwidth: float
+) -> tuple[tuple[float, float], ...]:
+    """Matrix products and all-reduces of a step by its tokens, the language-model head apart."""
+    per_token_flops = 2 * shape.active_parameters / tensor_parallel / flops
+    ring = 2 * (tensor_parallel - 1) / tensor_parallel
+    per_token_link = 2 * shape.num_layers * ring * shape.hidden_size * _ACTIVATION_BYTES / card.link_bytes_per_second
+
+    def seconds(tokens: float) -> float:
+        read = _bytes_read(shape, tokens) * weight_bytes / tensor_parallel / bandwidth
+        return max(read, per_token_flops * tokens) + per_token_link * tokens
+
+    knots = {1.0, float(_LARGEST_STEP), 2.0 * _LARGEST_STEP}
+    if shape.num_experts:
+        knots |= {float(2**power) for power in range(15)} | {1.5 * 2**power for power in range(1, 14)}
+    else:
+        crossing = _bytes_read(shape, 1) * weight_bytes / tensor_parallel / bandwidth / per_token_flops
+        if 1.0 < crossing < _LARGEST_STEP:
+            knots.add(crossing)
+    return tuple((tokens, seconds(tokens)) for tokens in sorted(knots))
+
+
+def _bytes_read(shape: Model, tokens: float) -> float:
+    """Parameters of all layers that a step of `tokens` tokens reads.
+
+    Of E experts, k per token, a step of T tokens meets E·(1 − (1 − k/E)^T) when routing is even.
+    """
+    experts = 1.0
+    if shape.num_experts:
+        missed = (1 - shape.experts_per_token / shape.num_experts) ** tokens
+        experts = shape.num_experts * (1 - missed)
+    router = shape.hidden_size * shape.num_experts
+    return shape.num_layers * (shape.attention_parameters + shape.expert_parameters * experts + router)
+
+
+def _resident_bytes(
+    shape: Model, weight_bytes: int, tensor_parallel: int, max_num_batched_tokens: int, max_num_seqs: int
+) -> float:
+    """Per GPU: weights, runtime, and the activations of the largest step (MLP in and out, residuals, logits)."""
+    mlp = 2 * shape.intermediate_size * max(1, shape.experts_per_token) / tensor_parallel
+    activations = max_num_batched_tokens * (mlp + 4 * shape.hidden_size) * _ACTIVATION_BYTES
+    logits = max_num_seqs * shape.vocab_size * (4 + _ACTIVATION_BYTES)
+    return shape.parameters * weight_bytes / tensor_parallel + _RUNTIME_BYTES + activations + logits
+
+
+def _what_would_fit(
+    card: Gpu,
+    shape: Model,
+    weights: str,
+    tensor_parallel: int,
+    available: float,
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+) -> str:
+    def fits(weight_bytes: int, gpus: int) -> bool:
+        return _resident_bytes(shape, weight_bytes, gpus, max_num_batched_tokens, max_num_seqs) < 0.95 * available
+
+    if weights == "bf16" and fits(1, tensor_parallel):
+        return "weights: fp8 would fit"
+    for gpus in (2, 4, 8, 16):
+        if gpus > tensor_parallel and shape.num_heads % gpus == 0 and fits(_BYTES[weights], gpus):
+            return f"tensor_parallel: {gpus} would fit"
+    return f"no tensor_parallel up to 16 of {card.name} would fit"
+
+
+def _check_division(shape: Model, tensor_parallel: int) -> None:
+    if tensor_parallel < 1 or shape.num_heads % tensor_parallel:
+        possible = [gpus for gpus in (1, 2, 4, 8, 16) if shape.num_heads % gpus == 0]
+        raise HardwareError(
+            f"tensor_parallel {tensor_parallel} does not divide the {shape.num_heads} attention heads of {shape.name}; "
+            f"possible are {', '.join(map(str, possible))}"
+        )
+
+
+def _precision(name: str, field: str) -> int:
+    if name not in _BYTES:
+        raise HardwareError(f"{field} {name!r} is unknown; known are {', '.join(sorted(_BYTES))}")
+    return _BYTES[name]
+
+
+def _flops(card: Gpu, weights: str) -> float:
+    return card.fp8_flops if weights == "fp8" and card.fp8_flops is not None else card.bf16_flops
+
+
+def _kv_bytes_per_token(shape: Model, kv_bytes: int, tensor_parallel: int) -> float:
+    """Per GPU; KV heads are split among the GPUs, and repeated when there are fewer of them than GPUs."""
+    heads = max(1.0, shape.num_kv_heads / tensor_parallel)
+    return 2 * shape.num_layers * heads * shape.head_dim * kv_bytes
+
+
+def _pair_flops(shape: Model) -> float:
+    """Of one query token with one token of context: scores and values, a multiplication and an addition each."""
+    return 4 * shape.num_layers * shape.num_heads * shape.head_dim
