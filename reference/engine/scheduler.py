@@ -179,11 +179,13 @@ class Scheduler:
 
     def admit(self) -> bool:
         """Take waiting sequences into the step being decided while budget, seats and blocks last; say if any was."""
-        if self.has_preempted or self._partial is not None:
-            return False
         waiting, running = self.waiting, self.running
         before = len(running)
-        while waiting and self._budget_left > 0 and len(running) < self._max_seqs and self._start(waiting[0]):
+        if self.has_preempted:
+            return False
+        while waiting and self._partial is None and self._budget_left > 0 and len(running) < self._max_seqs:
+            if not self._start(waiting[0]):
+                break
             waiting.popleft()
         return len(running) > before
 

@@ -83,6 +83,11 @@ class EngineSettings:
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs ({self.max_num_seqs}); "
                 "a full batch could not decode in one step"
             )
+        if self.rule_set.chunks_are_whole_blocks and self.chunks and self.max_num_batched_tokens < self.block_size:
+            raise EngineError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below block_size ({self.block_size}), "
+                f"and {self.rules} computes chunks of whole blocks"
+            )
 
     @property
     def rule_set(self) -> RuleSet:

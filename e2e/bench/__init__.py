@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print numbers, run by hand or by `tox -e bench`."""

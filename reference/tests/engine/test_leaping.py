@@ -1,0 +1,161 @@
+"""The one law of leaping: nobody outside can tell. Random traces are flown with leaping on and off, side by side.
+
+ENGINE_EXAMPLES in the environment sets how many traces.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reference.engine import Engine, EngineSettings, Event, Sequence, StepCost
+
+EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "150"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """`wait` seconds after the call before, or exactly when the next step ends, do `what`."""
+
+    wait: float
+    at_boundary: bool
+    wakes_first: bool
+    what: str
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Settings, a step cost and calls."""
+
+    settings: dict[str, Any]
+    cost: StepCost
+    calls: tuple[Call, ...]
+
+
+def sequence(request_id: int, input_tokens: int, output_tokens: int, family: int, block_size: int) -> Sequence:
+    """Make a sequence of a family: family 0 shares nothing; the others share prompts, the odd ones answers too."""
+    hashes: tuple[int, ...] = ()
+    if family:
+        known = input_tokens + (output_tokens if family % 2 else 0)
+        hashes = tuple(family * 10_000 + index for index in range(known // block_size))
+    return Sequence(request_id, input_tokens, output_tokens, hashes)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Call:
+    what = draw(st.sampled_from(["submit"] * 12 + ["abort"] * 3 + ["slow", "stall", "crash", "look"]))
+    args: tuple[Any, ...] = ()
+    if what == "submit":
+        args = (draw(st.integers(1, 40)), draw(st.integers(1, 30)), draw(st.integers(0, 3)))
+    elif what == "abort":
+        args = (draw(st.integers(0, 5)),)
+    elif what == "slow":
+        args = (draw(st.sampled_from([0.5, 1.0, 1.7, 3.0])),)
+    elif what == "stall":
+        args = (draw(st.floats(0, 0.2)),)
+    elif what == "crash" and draw(st.integers(0, 3)):
+        what = "look"
+    wait = draw(st.one_of(st.just(0.0), st.floats(0, 0.02), st.floats(0, 0.5), st.floats(0, 5)))
+    return Call(wait, draw(st.booleans()) and draw(st.booleans()), draw(st.booleans()), what, args)
+
+
+@st.composite
+def traces(draw: st.DrawFn, rules: str | None = None) -> Trace:
+    seats = draw(st.integers(1, 6))
+    block_size = draw(st.sampled_from([1, 2, 3, 4, 8, 16]))
+    budget = max(seats, draw(st.integers(1, 64)))
+    rules = rules or draw(st.sampled_from(["vllm", "vllm", "trt", "trt_max_utilization"]))
+    settings = {
+        "max_num_seqs": seats,
+        "max_num_batched_tokens": max(budget, block_size),
+        "max_model_len": 70,
+        "block_size": block_size,
+        "num_blocks": draw(st.integers(2, 30)) * 8 // block_size + 1,
+        "prefix_caching": draw(st.booleans()) or draw(st.booleans()),
+        "rules": rules,
+        "chunked_prefill": draw(st.sampled_from([None, True])),
+    }
+    cost = StepCost.linear(
+        draw(st.sampled_from([0.004, 0.01, 0.0123456789])),
+        draw(st.sampled_from([0.0, 1e-5, 3.3e-4])),
+        draw(st.sampled_from([0.0, 1e-4])),
+        draw(st.sampled_from([0.0, 5e-8, 1e-5, 7.7e-4])),
+    )
+    num_calls = draw(st.integers(1, 50))
+    return Trace(settings, cost, tuple(draw(st.lists(calls(), min_size=num_calls, max_size=num_calls))))
+
+
+class Flight:
+    """One engine, what it said, and what could be seen of it whenever somebody looked."""
+
+    def __init__(self, trace: Trace, leaping: bool) -> None:
+        self.engine = Engine(EngineSettings(**trace.settings, leaping=leaping), trace.cost)
+        self.block_size = trace.settings["block_size"]
+        self.events: list[Event] = []
+        self.seen: list[Any] = []
+        self.num_submitted = 0
+
+    def pass_time(self, until: float, including: bool) -> None:
+        while True:
+            wake = self.engine.wake_at()
+            if wake is None or wake > until or (wake == until and not including):
+                return
+            self.events += self.engine.advance(wake)
+
+    def do(self, call: Call, now: float) -> None:
+        engine = self.engine
+        match call.what, call.args:
+            case "submit", (input_tokens, output_tokens, family):
+                made = sequence(self.num_submitted, input_tokens, output_tokens, family, self.block_size)
+                self.seen.append(engine.submit(made, now))
+                self.num_submitted += 1
+            case "abort", (back,):
+                self.seen.append(engine.abort(max(0, self.num_submitted - 1 - back), now))
+            case "slow", (factor,):
+                engine.slow(factor, now)
+            case "stall", (lasts,):
+                engine.stall(now + lasts, now)
+            case "crash", ():
+                self.seen.append(engine.crash(now))
+            case _:
+                self.events += engine.advance(now)
+        self.look(now)
+
+    def look(self, now: float) -> None:
+        engine = self.engine
+        generated = [engine.num_generated(request_id) for request_id in range(self.num_submitted)]
+        gauges = (engine.num_running, engine.num_waiting, engine.kv_usage, generated)
+        self.seen.append((now, gauges, engine.counters.as_dict(), engine.gaps.items()))
+
+
+def fly(trace: Trace, *leapings: bool) -> list[Flight]:
+    """Fly a trace on engines side by side, to the end of the last sequence. The last engine tells where steps end."""
+    flights = [Flight(trace, leaping) for leaping in leapings]
+    now = 0.0
+    for call in trace.calls:
+        until = now + call.wait
+        if call.at_boundary:
+            boundary = flights[-1].engine.wake_at()
+            if boundary is not None and boundary >= now:
+                until = boundary
+        now = until
+        for flight in flights:
+            flight.pass_time(now, including=call.wakes_first)
+            flight.do(call, now)
+    for flight in flights:
+        flight.pass_time(float("inf"), including=True)
+        flight.look(now)
+    return flights
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(trace=traces())
+def test_an_engine_that_leaps_and_one_that_steps_cannot_be_told_apart(trace: Trace) -> None:
+    leaping, stepping = fly(trace, True, False)
+    assert leaping.events == stepping.events
+    assert leaping.seen == stepping.seen
