@@ -1,0 +1,59 @@
+"""Ejection: an endpoint whose requests fail one after the other is left out for a while, longer each time.
+
+Counts requests, not attempts: a request that fails twice on one endpoint is one failure. The caller never counts
+answers 4xx and 429, and never ejects the last endpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class EjectionSettings:
+    """After `failures` in a row out for `base_seconds`, doubled each time, at most `max_seconds`."""
+
+    failures: int = 3
+    base_seconds: float = 5.0
+    max_seconds: float = 60.0
+
+
+@dataclass(slots=True)
+class _Health:
+    failed_in_a_row: int = 0
+    last_failed: str = ""
+    num_ejections: int = 0
+
+
+@dataclass(slots=True)
+class EjectionPolicy:
+    """Remembers how each endpoint of a pool has fared since it was last well."""
+
+    settings: EjectionSettings
+    _health: dict[str, _Health] = field(default_factory=dict)
+
+    def succeeded(self, endpoint: str) -> None:
+        """Forget the failures of an endpoint that answered."""
+        if endpoint in self._health:
+            del self._health[endpoint]
+
+    def failed(self, endpoint: str, request_id: str) -> bool:
+        """Count a failure; say whether the endpoint has earned its ejection."""
+        health = self._health.setdefault(endpoint, _Health())
+        if health.last_failed != request_id:
+            health.failed_in_a_row += 1
+            health.last_failed = request_id
+        return health.failed_in_a_row >= self.settings.failures
+
+    def eject(self, endpoint: str, now: float) -> float:
+        """Return until when an endpoint is left out; after that one more failure ejects it again."""
+        health = self._health.setdefault(endpoint, _Health())
+        seconds = min(self.settings.max_seconds, self.settings.base_seconds * 2.0**health.num_ejections)
+        health.num_ejections += 1
+        health.failed_in_a_row = max(0, self.settings.failures - 1)
+        health.last_failed = ""
+        return now + seconds
+
+    def forget(self, endpoint: str) -> None:
+        """Drop what is known of an endpoint that is gone."""
+        self._health.pop(endpoint, None)

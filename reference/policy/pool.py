@@ -1,0 +1,416 @@
+"""One model's endpoints and everything that is decided about them: queue, routing, retry, ejection, drain.
+
+Sans I/O: events go in with `now`, actions come out, and the caller carries them out. The asyncio router and the
+simulated router are two such callers. Life of a request: `submit` → (queued →) `Dispatch` → `first_token` → `finished`;
+or `Refuse` (it never reached an endpoint), or `Fail` (its last attempt did not succeed).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import Enum
+from heapq import heappop, heappush
+
+from reference.policy.ejection import EjectionPolicy, EjectionSettings
+from reference.policy.queue import PoolQueue
+from reference.policy.retry import RetryBudget
+from reference.policy.routing.protocol import RoutingPolicy
+from reference.policy.view import Chance, Decision, Endpoint, Observation, Rejected, RequestView
+
+
+class Outcome(Enum):
+    """How an attempt ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    """A server error, or the connection was lost or never made."""
+    REFUSED = "refused"
+    """The endpoint said 429 or 503."""
+    CLIENT_ERROR = "client_error"
+    """The endpoint said 4xx: the request is at fault, another endpoint would say the same."""
+    CANCELLED = "cancelled"
+    """The client left."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How a pool queues, retries and ejects. Seconds; `max_in_flight_per_endpoint` None dispatches all at once."""
+
+    max_queued: int = 1000
+    max_wait_seconds: float | None = None
+    max_in_flight_per_endpoint: int | None = None
+    max_attempts: int = 3
+    retry_budget_ratio: float = 0.1
+    retry_min_per_second: float = 1.0
+    ejection: EjectionSettings = field(default_factory=EjectionSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send the request to `decision.endpoint`. `attempt` counts from 1."""
+
+    request: RequestView
+    decision: Decision
+    attempt: int
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's name."""
+        return self.decision.endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the request with a refusal: it reached no endpoint."""
+
+    request: RequestView
+    rejected: Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Answer the request with its failure: no attempt is left, or the first token was out."""
+
+    request: RequestView
+    reason: str
+    attempts: int
+
+
+Action = Dispatch | Refuse | Fail
+
+
+@dataclass(slots=True)
+class Flight:
+    """An attempt under way."""
+
+    request: RequestView
+    endpoint: Endpoint
+    attempt: int
+    failed_on: tuple[str, ...]
+    has_first_token: bool = False
+
+
+@dataclass(slots=True)
+class PoolCounters:
+    """Submitted = completed + failed + refused + cancelled + client errors + in flight + queued, at any time."""
+
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    client_errors: int = 0
+    retries: int = 0
+    ejections: int = 0
+
+
+class Pool:
+    """The endpoints of one model, the requests in flight to them, and those that wait. One thread at a time."""
+
+    def __init__(self, settings: PoolSettings, routing: RoutingPolicy, chance: Chance) -> None:
+        self.settings = settings
+        self.counters = PoolCounters()
+        self._routing = routing
+        self._chance = chance
+        self._endpoints: dict[str, Endpoint] = {}
+        self._flights: dict[str, Flight] = {}
+        self._queue = PoolQueue()
+        self._retrying: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._in_flight_of: defaultdict[str, int] = defaultdict(int)
+        self._budget = RetryBudget(settings.retry_budget_ratio, settings.retry_min_per_second)
+        self._ejection = EjectionPolicy(settings.ejection)
+        self._deadlines: list[tuple[float, str]] = []
+        self._readmissions: list[tuple[float, str]] = []
+        self._available: list[Endpoint] = []
+        self._versions: list[tuple[str, float]] = []
+        self._on_dispatched = getattr(routing, "dispatched", None)
+        self._on_removed = getattr(routing, "removed", None)
+
+    # Endpoints come and go
+
+    def add_endpoint(self, name: str, now: float, weight: float = 1.0, version: str = "") -> list[Action]:
+        """Take an endpoint in, or take its new weight; what waits may go to it."""
+        known = self._endpoints.get(name)
+        if known is None:
+            self._endpoints[name] = Endpoint(name, weight, version=version)
+        else:
+            known.weight, known.version, known.is_draining = weight, version, False
+        self._refresh()
+        return self._serve_queue(now)
+
+    def remove_endpoint(self, name: str, now: float) -> list[Action]:
+        """Let an endpoint go. What is in flight to it stays so until the caller tells its outcome."""
+        if self._endpoints.pop(name, None) is None:
+            return []
+        self._ejection.forget(name)
+        if self._on_removed is not None:
+            self._on_removed(name)
+        self._refresh()
+        return self._refuse_all_queued() if not self._endpoints else self._serve_queue(now)
+
+    def drain(self, name: str, now: float) -> list[Action]:
+        """Send nothing more to an endpoint; what is in flight goes on."""
+        if name in self._endpoints:
+            self._endpoints[name].is_draining = True
+            self._refresh()
+        return []
+
+    def observe(self, name: str, observation: Observation, now: float) -> list[Action]:
+        """Take what a scrape of an endpoint reported."""
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            endpoint.observed = observation
+        return []
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All endpoints, by name; to be read only."""
+        return tuple(self._endpoints[name] for name in sorted(self._endpoints))
+
+    @property
+    def num_queued(self) -> int:
+        """Requests that wait for an endpoint."""
+        return len(self._queue)
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests dispatched and not finished."""
+        return len(self._flights)
+
+    # A request's life
+
+    def submit(self, request: RequestView, now: float) -> list[Action]:
+        """Take a request in: dispatch it, let it wait, or refuse it (or shed a less important one for it)."""
+        self.counters.submitted += 1
+        self._budget.deposit()
+        self._readmit(now)
+        if not self._endpoints:
+            return [self._refused(request, "no endpoint serves this model", status=503)]
+        if not self._queue:
+            candidates = self._candidates(request, ())
+            if candidates:
+                return [self._dispatch(request, candidates, 1, (), now)]
+        return self._enqueue(request, now)
+
+    def first_token(self, request_id: str, now: float) -> None:
+        """Note that the client has seen a first token: from here on there is no retry."""
+        flight = self._flights.get(request_id)
+        if flight is not None:
+            flight.has_first_token = True
+
+    def finished(self, request_id: str, outcome: Outcome, now: float) -> list[Action]:
+        """End an attempt: retry it or not, and let what waits take its place. An unknown id is an attempt given up."""
+        flight = self._flights.pop(request_id, None)
+        if flight is None:
+            return []
+        self._land(flight)
+        self._readmit(now)
+        actions: list[Action] = []
+        if outcome is Outcome.OK:
+            self.counters.completed += 1
+            self._ejection.succeeded(flight.endpoint.name)
+        elif outcome is Outcome.CANCELLED:
+            self.counters.cancelled += 1
+        elif outcome is Outcome.CLIENT_ERROR:
+            self.counters.client_errors += 1
+        else:
+            if outcome is Outcome.FAILED:
+                self._count_failure(flight, now)
+            actions += self._retry(flight, outcome, now)
+        if self._queue:
+            actions += self._serve_queue(now)
+        return actions
+
+    def cancel(self, request_id: str, now: float) -> list[Action]:
+        """Forget a request whose client left, wherever it is."""
+        if self._queue.remove(request_id) is not None:
+            self._retrying.pop(request_id, None)
+            self.counters.cancelled += 1
+            return []
+        return self.finished(request_id, Outcome.CANCELLED, now)
+
+    # Time passes
+
+    def expire(self, now: float) -> list[Action]:
+        """Refuse what has waited too long, take back endpoints whose ejection is over, and serve what waits."""
+        actions: list[Action] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, request_id = heappop(self._deadlines)
+            request = self._queue.remove(request_id)
+            if request is not None:
+                self._retrying.pop(request_id, None)
+                actions.append(self._refused(request, "waited too long for an endpoint", status=503))
+        self._readmit(now)
+        return actions + self._serve_queue(now)
+
+    def next_deadline(self) -> float | None:
+        """Return when `expire` next has something to do, None when nothing waits."""
+        while self._deadlines and self._deadlines[0][1] not in self._queue:
+            heappop(self._deadlines)
+        times = [heap[0][0] for heap in (self._deadlines, self._readmissions) if heap]
+        return min(times) if times and self._queue else None
+
+    # Deciding
+
+    def _candidates(self, request: RequestView, failed_on: tuple[str, ...]) -> list[Endpoint]:
+        """Filter: those that take requests, by canary version, with room, and not where this request has failed."""
+        candidates = self._available
+        if self._versions:
+            version = self._draw_version()
+            candidates = [endpoint for endpoint in candidates if endpoint.version == version]
+        limit = self.settings.max_in_flight_per_endpoint
+        if limit is not None:
+            candidates = [endpoint for endpoint in candidates if endpoint.in_flight < limit]
+            if not candidates and self._versions:
+                candidates = [endpoint for endpoint in self._available if endpoint.in_flight < limit]
+        if failed_on:
+            candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
+        return candidates
+
+    def _draw_version(self) -> str:
+        draw = self._chance() * sum(weight for _, weight in self._versions)
+        for version, weight in self._versions:
+            draw -= weight
+            if draw < 0:
+                return version
+        return self._versions[-1][0]
+
+    def _dispatch(
+        self, request: RequestView, candidates: list[Endpoint], attempt: int, failed_on: tuple[str, ...], now: float
+    ) -> Dispatch:
+        decision = self._routing.route(request, candidates, now, self._chance)
+        endpoint = self._endpoints[decision.endpoint]
+        endpoint.in_flight += 1
+        endpoint.in_flight_tokens += request.input_tokens
+        self._in_flight_of[request.tenant] += 1
+        self._flights[request.request_id] = Flight(request, endpoint, attempt, failed_on)
+        if self._on_dispatched is not None:
+            self._on_dispatched(request, endpoint.name, now)
+        return Dispatch(request, decision, attempt)
+
+    def _land(self, flight: Flight) -> None:
+        flight.endpoint.in_flight -= 1
+        flight.endpoint.in_flight_tokens -= flight.request.input_tokens
+        tenant = flight.request.tenant
+        self._in_flight_of[tenant] -= 1
+        if not self._in_flight_of[tenant]:
+            del self._in_flight_of[tenant]
+
+    def _enqueue(self, request: RequestView, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if len(self._queue) >= self.settings.max_queued:
+            least = self._queue.least_important() if self._queue else request
+            if least.priority >= request.priority:
+                return [self._refused(request, "the queue is full", retry_after=self._drain_estimate())]
+            self._queue.remove(least.request_id)
+            self._retrying.pop(least.request_id, None)
+            actions.append(
+                self._refused(least, "shed for a more important request", retry_after=self._drain_estimate())
+            )
+        self._wait(request, now)
+        return actions
+
+    def _wait(self, request: RequestView, now: float, *, first: bool = False) -> None:
+        self._queue.push(request, first=first)
+        deadlines = [] if request.deadline is None else [request.deadline]
+        if self.settings.max_wait_seconds is not None:
+            deadlines.append(now + self.settings.max_wait_seconds)
+        if deadlines:
+            heappush(self._deadlines, (min(deadlines), request.request_id))
+
+    def _serve_queue(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        while self._queue and (candidates := self._candidates_for_next()):
+            request = self._queue.pop(self._in_flight_of)
+            attempt, failed_on = self._retrying.pop(request.request_id, (1, ()))
+            if failed_on:
+                candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
+            actions.append(self._dispatch(request, candidates, attempt, failed_on, now))
+        return actions
+
+    def _candidates_for_next(self) -> list[Endpoint]:
+        limit = self.settings.max_in_flight_per_endpoint
+        if limit is not None and all(endpoint.in_flight >= limit for endpoint in self._available):
+            return []
+        return self._candidates(_ANYONE, ())
+
+    # After a failure
+
+    def _retry(self, flight: Flight, outcome: Outcome, now: float) -> list[Action]:
+        request, failed_on = flight.request, (*flight.failed_on, flight.endpoint.name)
+        word = "refused" if outcome is Outcome.REFUSED else "failed"
+        if flight.has_first_token:
+            reason = "the endpoint failed after the first token"
+        elif flight.attempt >= self.settings.max_attempts:
+            reason = f"{flight.attempt} attempts {word}"
+        elif not self._available:
+            reason = f"the endpoint {word} and there is no other"
+        elif not self._budget.withdraw(now):
+            reason = f"the endpoint {word} and the retry budget is used up"
+        else:
+            self.counters.retries += 1
+            candidates = self._candidates(request, failed_on)
+            if candidates:
+                return [self._dispatch(request, candidates, flight.attempt + 1, failed_on, now)]
+            self._retrying[request.request_id] = (flight.attempt + 1, failed_on)
+            self._wait(request, now, first=True)
+            return []
+        self.counters.failed += 1
+        return [Fail(request, reason, flight.attempt)]
+
+    def _count_failure(self, flight: Flight, now: float) -> None:
+        endpoint = flight.endpoint
+        if self._endpoints.get(endpoint.name) is not endpoint:
+            return
+        earned = self._ejection.failed(endpoint.name, flight.request.request_id)
+        others = [other for other in self._available if other is not endpoint]
+        if earned and others and endpoint.ejected_until is None:
+            endpoint.ejected_until = self._ejection.eject(endpoint.name, now)
+            self.counters.ejections += 1
+            heappush(self._readmissions, (endpoint.ejected_until, endpoint.name))
+            self._refresh()
+
+    def _readmit(self, now: float) -> None:
+        readmissions = self._readmissions
+        if not readmissions or readmissions[0][0] > now:
+            return
+        while readmissions and readmissions[0][0] <= now:
+            until, name = heappop(readmissions)
+            endpoint = self._endpoints.get(name)
+            if endpoint is not None and endpoint.ejected_until == until:
+                endpoint.ejected_until = None
+        self._refresh()
+
+    # Bookkeeping
+
+    def _refresh(self) -> None:
+        """Find anew who takes requests. All ejected is nobody ejected: an endpoint that may fail beats none."""
+        taking = [self._endpoints[name] for name in sorted(self._endpoints) if not self._endpoints[name].is_draining]
+        self._available = [endpoint for endpoint in taking if endpoint.ejected_until is None] or taking
+        weights: dict[str, float] = {}
+        for endpoint in self._available:
+            weights[endpoint.version] = max(weights.get(endpoint.version, 0.0), endpoint.weight)
+        self._versions = sorted(weights.items()) if len(weights) > 1 else []
+
+    def _refuse_all_queued(self) -> list[Action]:
+        actions: list[Action] = []
+        while self._queue:
+            request = self._queue.pop(self._in_flight_of)
+            self._retrying.pop(request.request_id, None)
+            actions.append(self._refused(request, "no endpoint serves this model", status=503))
+        return actions
+
+    def _refused(
+        self, request: RequestView, reason: str, *, retry_after: float | None = 1.0, status: int = 429
+    ) -> Refuse:
+        self.counters.refused += 1
+        return Refuse(request, Rejected(reason, retry_after, status))
+
+    def _drain_estimate(self) -> float:
+        """Guess when there will be room: longer the longer the queue is against what is in flight; 1 to 60 seconds."""
+        return min(60.0, max(1.0, round(len(self._queue) / max(1, len(self._flights)), 1)))
+
+
+_ANYONE = RequestView("", "", 0.0, 0)
+"""Stands for the request that is not known before it is popped; no filter looks at it."""

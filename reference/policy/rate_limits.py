@@ -1,0 +1,166 @@
+"""Admission at the gateway: token buckets for requests and for tokens, and a bound on concurrency, per key.
+
+A request is admitted in three acts. `reserve` takes one request and as many tokens as it may use at most; `settle`
+gives back, or takes, the difference to what it did use; `refund` gives everything back when it never reached a worker.
+
+Levels are integers in millionths, so that the arithmetic is exact and the same in a Redis script: a bucket is the pair
+(level, updated_at in microseconds); at `now` its level is min(burst, level + rate * (now - updated_at)). `now` comes
+from one clock; a `now` before the last one counts as the last one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reference.policy.view import Rejected
+
+MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The limits of one key. None: no such limit. A burst defaults to one second's worth, at least 1."""
+
+    requests_per_second: float | None = None
+    request_burst: int | None = None
+    tokens_per_second: float | None = None
+    token_burst: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was taken for a request. Lives from `reserve` to `settle` or `refund`, exactly one of them."""
+
+    key: str
+    tokens: int
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Fills at `rate` micro-units per microsecond up to `burst`; never holds more, may owe after a settlement."""
+
+    rate: int
+    """Micro-units per second."""
+    burst: int
+    """Micro-units."""
+    level: int
+    updated_at: int
+    """Microseconds."""
+
+    @classmethod
+    def full(cls, per_second: float, burst: int | None) -> TokenBucket:
+        """Make a bucket that starts full at time zero."""
+        size = (burst if burst is not None else max(1, round(per_second))) * MICRO
+        return cls(round(per_second * MICRO), size, size, 0)
+
+    def refill(self, now: int) -> None:
+        """Let time pass; what is below one micro-unit is not lost: `updated_at` moves by what was used."""
+        if now <= self.updated_at:
+            return
+        gained = self.rate * (now - self.updated_at) // MICRO
+        if self.level + gained >= self.burst:
+            self.level, self.updated_at = self.burst, now
+        elif self.rate and gained:
+            self.level += gained
+            # rounded up, so that rounding never gains anything
+            self.updated_at += -(-gained * MICRO // self.rate)
+
+    def wait(self, amount: int) -> float | None:
+        """Return the seconds until `amount` is there, 0 when it is, None when it never will be."""
+        missing = amount - self.level
+        if missing <= 0:
+            return 0.0
+        if amount > self.burst or self.rate == 0:
+            return None
+        return -(-missing * MICRO // self.rate) / MICRO
+
+
+@dataclass(slots=True)
+class _Account:
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
+    concurrency: int | None
+    in_flight: int = 0
+
+
+@dataclass(slots=True)
+class RateLimits:
+    """The limits of all keys at one gateway. `limits` by key; `default` for each key without its own."""
+
+    limits: dict[str, Limit] = field(default_factory=dict)
+    default: Limit | None = None
+    _accounts: dict[str, _Account] = field(default_factory=dict)
+
+    def reserve(self, key: str, tokens: int, now: float) -> Reservation | Rejected:
+        """Admit a request that may use up to `tokens` tokens (prompt and answer), or say when to come back."""
+        account = self._account(key)
+        if account is None:
+            return Reservation(key, 0)
+        if account.concurrency is not None and account.in_flight >= account.concurrency:
+            return Rejected(f"{account.concurrency} requests of {key} are under way, which is its limit", 1.0)
+        moment = round(now * MICRO)
+        for bucket, amount, what in ((account.requests, 1, "requests"), (account.tokens, tokens, "tokens")):
+            if bucket is None:
+                continue
+            bucket.refill(moment)
+            wait = bucket.wait(amount * MICRO)
+            if wait is None:
+                return Rejected(f"{amount} {what} are more than {key} may ever use at once ({bucket.burst // MICRO})")
+            if wait:
+                return Rejected(f"{key} has used up its {what}", wait)
+        if account.requests is not None:
+            account.requests.level -= MICRO
+        if account.tokens is not None:
+            account.tokens.level -= tokens * MICRO
+        account.in_flight += 1
+        return Reservation(key, tokens)
+
+    def settle(self, reservation: Reservation, used_tokens: int, now: float) -> None:
+        """Close a request that used `used_tokens`: what it did not use is given back, what it used beyond is owed."""
+        self._close(reservation, reservation.tokens - used_tokens, 0, now)
+
+    def refund(self, reservation: Reservation, now: float) -> None:
+        """Close a request that never reached a worker, as if it had not come."""
+        self._close(reservation, reservation.tokens, 1, now)
+
+    def remaining(self, key: str, now: float) -> tuple[int | None, int | None]:
+        """Return the (requests, tokens) that are left, for the X-RateLimit headers; None: no such limit."""
+        account = self._account(key)
+        if account is None:
+            return None, None
+        left = []
+        for bucket in (account.requests, account.tokens):
+            if bucket is not None:
+                bucket.refill(round(now * MICRO))
+            left.append(None if bucket is None else max(0, bucket.level // MICRO))
+        return left[0], left[1]
+
+    def _account(self, key: str) -> _Account | None:
+        account = self._accounts.get(key)
+        if account is None:
+            limit = self.limits.get(key, self.default)
+            if limit is None:
+                return None
+            account = _Account(
+                _bucket(limit.requests_per_second, limit.request_burst),
+                _bucket(limit.tokens_per_second, limit.token_burst),
+                limit.concurrency,
+            )
+            self._accounts[key] = account
+        return account
+
+    def _close(self, reservation: Reservation, tokens: int, requests: int, now: float) -> None:
+        account = self._account(reservation.key)
+        if account is None:
+            return
+        account.in_flight -= 1
+        moment = round(now * MICRO)
+        for bucket, amount in ((account.requests, requests), (account.tokens, tokens)):
+            if bucket is not None and amount:
+                bucket.refill(moment)
+                bucket.level = min(bucket.burst, bucket.level + amount * MICRO)
+
+
+def _bucket(per_second: float | None, burst: int | None) -> TokenBucket | None:
+    return None if per_second is None else TokenBucket.full(per_second, burst)

@@ -1,0 +1,34 @@
+"""The retry budget of a pool: retries may be a share of its requests, and a few a second when there are few requests.
+
+Without it, retries multiply the load of exactly the moment in which endpoints fail (the precedent is Finagle's
+RetryBudget, also Envoy's and Linkerd's).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """A balance that each request raises by `ratio`, each second by `min_per_second`, and each retry lowers by one."""
+
+    ratio: float
+    min_per_second: float
+    max_balance: float = 100.0
+    balance: float = 0.0
+    updated_at: float = 0.0
+
+    def deposit(self) -> None:
+        """Count one request."""
+        self.balance = min(self.max_balance, self.balance + self.ratio)
+
+    def withdraw(self, now: float) -> bool:
+        """Take one retry out; say whether there was one."""
+        ceiling = max(self.balance, min(self.max_balance, max(1.0, self.min_per_second)))
+        self.balance = min(ceiling, self.balance + max(0.0, now - self.updated_at) * self.min_per_second)
+        self.updated_at = max(now, self.updated_at)
+        if self.balance < 1.0:
+            return False
+        self.balance -= 1.0
+        return True

@@ -1,0 +1,71 @@
+"""Weighted scorers: each looks at one thing and scores in [0, 1]; the weighted mean decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from reference.policy.routing.prefix import PrefixIndex
+from reference.policy.routing.protocol import pick_best
+from reference.policy.view import Chance, Decision, Endpoint, RequestView
+
+Scorer = Callable[[Endpoint], float]
+
+
+def _in_flight(endpoint: Endpoint) -> float:
+    return 1.0 / (1.0 + endpoint.in_flight)
+
+
+def _queue_depth(endpoint: Endpoint) -> float:
+    return 1.0 / (1.0 + max(0, endpoint.observed.queue_depth))
+
+
+def _kv_usage(endpoint: Endpoint) -> float:
+    return 1.0 - min(1.0, max(0.0, endpoint.observed.kv_usage))
+
+
+SCORERS: Mapping[str, Scorer] = {"in_flight": _in_flight, "queue_depth": _queue_depth, "kv_usage": _kv_usage}
+"""By name; `prefix` (share of the prompt probably cached there) is added per request."""
+
+
+class Weighted:
+    """The highest weighted mean of scorers. Options: a weight each for prefix, in_flight, queue_depth, kv_usage."""
+
+    def __init__(
+        self,
+        *,
+        prefix: float = 2.0,
+        in_flight: float = 1.0,
+        queue_depth: float = 1.0,
+        kv_usage: float = 1.0,
+        explain: bool = False,
+    ) -> None:
+        weights = {"in_flight": in_flight, "queue_depth": queue_depth, "kv_usage": kv_usage}
+        self._total = prefix + sum(weights.values())
+        if min(prefix, *weights.values()) < 0 or not self._total:
+            raise ValueError(f"weights are {weights | {'prefix': prefix}}; expected none below 0 and one above")
+        self._scorers = [(SCORERS[name], weight) for name, weight in weights.items() if weight]
+        self._prefix = prefix
+        self._index = PrefixIndex(max_blocks=200_000, stride=4)
+        self._explain = explain
+
+    def route(self, request: RequestView, endpoints: Sequence[Endpoint], now: float, chance: Chance) -> Decision:
+        """Score every endpoint and take the best."""
+        hashes = request.block_hashes
+        matches = self._index.matches(hashes) if self._prefix and hashes else {}
+        scores = []
+        for endpoint in endpoints:
+            total = sum([weight * scorer(endpoint) for scorer, weight in self._scorers])
+            if matches:
+                total += self._prefix * matches.get(endpoint.name, 0) / len(hashes)
+            scores.append((endpoint.name, total / self._total))
+        decision = pick_best(scores, "best weighted score")
+        return decision if self._explain else Decision(decision.endpoint, decision.reason)
+
+    def dispatched(self, request: RequestView, endpoint_name: str, now: float) -> None:
+        """Remember where the prompt went."""
+        if self._prefix and request.block_hashes:
+            self._index.record(request.block_hashes, endpoint_name)
+
+    def removed(self, endpoint_name: str) -> None:
+        """Forget what a gone endpoint held."""
+        self._index.forget(endpoint_name)
