@@ -1,6 +1,6 @@
 """How many requests per second of CPU the engine alone simulates: `python -m e2e.bench.engine`.
 
-512 input and 128 output tokens, Poisson arrivals, no router, no record. Prints one line per setting; CPU seconds of this
+512 input and 128 output tokens, Poisson arrivals, no router, no record. Prints a line per setting; CPU seconds of this
 process, best of the rounds, because machines are shared.
 """
 
@@ -50,7 +50,7 @@ def simulate(times: Rows[float], settings: EngineSettings, shared_blocks: int = 
 
 
 def main(count: int = 20_000, rounds: int = 3) -> None:
-    """Print requests per CPU second for leaping on and off, and for longer answers, higher rates and shared prefixes."""
+    """Print requests per CPU second: leaping on and off, longer answers, higher rates, shared prefixes, few blocks."""
     rows = [
         ("leaping, 8/s", 8.0, EngineSettings(), 0, 128),
         ("stepping, 8/s", 8.0, EngineSettings(leaping=False), 0, 128),

@@ -4,9 +4,9 @@ Belongs here: everything that is the same whether a step is slept (the emulated 
 Nothing here knows a clock, chance or I/O. Start at `engine`.
 """
 
+from reference.engine.counters import Counters
 from reference.engine.engine import Engine, Step
 from reference.engine.gaps import GapHistogram
-from reference.engine.scheduler import Counters
 from reference.engine.sequence import FINISHED, FIRST_TOKEN, Emission, EngineError, Event, Rejected, Sequence
 from reference.engine.settings import RULE_SETS, EngineSettings, RuleSet
 from reference.engine.step_cost import StepCost

@@ -96,6 +96,16 @@ class BlockPool:
             else:
                 del self._cached[oldest.hash]
 
+    def swap(self, taken: int, given: int) -> None:
+        """Take `taken` blocks, then free `given` counted ones: `take` and `give_back` in one."""
+        run = self._queue.after
+        if run is self._queue.before and not run.is_kept and run.hash is None and run.count > taken:
+            run.count += given - taken
+            self.free += given - taken
+            return
+        self.take(taken)
+        self.give_back(None, given)
+
     def register(self, hash_: int) -> Block | None:
         """Make one of the counted blocks in use findable under its hash, held once.
 

@@ -8,20 +8,26 @@ Two ways of driving the same object; use one of them:
 Calls come in order of `now`, in seconds since any zero (times are exact up to 2**17 s, 36 hours). At one instant the
 order is: the step that ends there ends, its events happen, the next step begins; whoever is submitted at that very
 instant still joins it. A sequence aborted while its step runs leaves at the end of the step.
+
+Inside, time is counted in whole ticks (see `step_cost`). The k decode steps of a batch of B sequences with S tokens of
+context take k·(fixed + d·S) + d·B·k(k−1)/2 ticks, so passing them costs as much as passing one.
 """
 
 from __future__ import annotations
 
 from math import ceil, sqrt
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from reference.engine.counters import Counters
 from reference.engine.gaps import GapHistogram
-from reference.engine.scheduler import Counters, Scheduler
+from reference.engine.scheduler import Scheduler
 from reference.engine.sequence import (
+    DECODING,
     ENDED,
     FINISHED,
     FIRST_TOKEN,
     NEW,
+    RESUMED,
     WAITING,
     Emission,
     EngineError,
@@ -32,8 +38,8 @@ from reference.engine.sequence import (
 from reference.engine.settings import EngineSettings
 from reference.engine.step_cost import TICKS_PER_SECOND, StepCost
 
-_EXACT_TICKS = 2**53
-_SECONDS_PER_TICK = 1.0 / TICKS_PER_SECOND
+_EXACT_TICKS: Final = 2**53
+_SECONDS_PER_TICK: Final = 1.0 / TICKS_PER_SECOND
 
 
 class Step(NamedTuple):
@@ -48,7 +54,7 @@ class Engine:
     """A replica's engine. Lives as long as the replica; `crash` empties it and it serves on.
 
     Between two calls it is idle, or it holds a plan: `_plan_steps` steps of the same batch, the first of which began at
-    tick `_start` and has its blocks. Time passes only inside calls.
+    tick `_start` and has its blocks. Time passes only inside calls. Gauges tell the time of the last `advance`.
     """
 
     __slots__ = (
@@ -60,7 +66,6 @@ class Engine:
         "_factor",
         "_fixed",
         "_last_end",
-        "_leaping",
         "_leaving",
         "_live",
         "_plan_steps",
@@ -68,7 +73,6 @@ class Engine:
         "_slope",
         "_stalled_until",
         "_start",
-        "counters",
         "gaps",
         "settings",
     )
@@ -77,13 +81,11 @@ class Engine:
         self.settings = settings
         self._cost = cost
         self._scheduler = Scheduler(settings)
-        self.counters: Counters = self._scheduler.counters
         self.gaps = GapHistogram()
         """Inter-token latency of all sequences, pooled."""
         self._live: dict[str | int, Sequence] = {}
         self._events: list[Event] = []
         self._leaving: list[Sequence] = []
-        self._leaping = settings.leaping
         self._factor = 1.0
         self._affine: list[int] = []
         """Ticks of a decode step by batch size, context apart."""
@@ -116,16 +118,22 @@ class Engine:
     @property
     def kv_usage(self) -> float:
         """KV cache usage: the share of blocks held by sequences, 0 to 1; cached blocks nobody holds are free."""
-        pool = self._scheduler.pool
-        return (pool.total - pool.free) / pool.total
+        return self._scheduler.kv_usage
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the engine was made; the same object at every time."""
+        counters = self._scheduler.counters
+        counters.steps = self._scheduler.batch.step
+        return counters
 
     def num_generated(self, request_id: str | int) -> int:
-        """Tokens a live sequence had received when time last passed; 0 for an unknown one."""
+        """Tokens that a live sequence has received; 0 for an unknown one."""
         sequence = self._live.get(request_id)
         if sequence is None:
             return 0
-        if sequence.state == "decoding":
-            return sequence.offset + self._scheduler.step - sequence.input_tokens
+        if sequence.state is DECODING:
+            return sequence.offset + self._scheduler.batch.step - sequence.input_tokens
         return sequence.generated
 
     # What both ways of driving share
@@ -136,25 +144,25 @@ class Engine:
         Raises:
             EngineError: the sequence was submitted before, or its id is in use here.
         """
-        if sequence.state is not NEW or sequence.request_id in self._live:
+        tick = _tick_at(now)
+        while self._plan_steps and self._end <= tick:
+            self._turn()
+        live = self._live
+        if sequence.state is not NEW or sequence.request_id in live:
             raise EngineError(f"{sequence!r} is already in an engine")
-        self._catch_up(_tick_at(now))
         scheduler = self._scheduler
         why = scheduler.why_not(sequence)
         if why is not None:
-            self.counters.rejected += 1
+            scheduler.counters.rejected += 1
             return Rejected(why)
-        self.counters.submitted += 1
-        self._live[sequence.request_id] = sequence
-        steps = self._plan_steps
-        if steps > 1 and not scheduler.is_blocked:
-            self._cut()
-        scheduler.enqueue(sequence)
-        if not steps:
+        scheduler.counters.submitted += 1
+        live[sequence.request_id] = sequence
+        is_open = scheduler.enqueue(sequence)
+        if not self._plan_steps:
             if self._due is None:
                 self._due = _tick_from(now)
-        elif self._start >= _tick_from(now) and scheduler.admit():
-            self._time_step()
+        elif is_open:
+            self._let_in(tick, _tick_from(now))
         return None
 
     def abort(self, request_id: str | int, now: float) -> bool:
@@ -164,7 +172,7 @@ class Engine:
         if sequence is None:
             return False
         self._cut()
-        self.counters.aborted += 1
+        self._scheduler.counters.aborted += 1
         if self._plan_steps and sequence.state is not WAITING:
             sequence.is_leaving = True
             self._leaving.append(sequence)
@@ -194,7 +202,7 @@ class Engine:
         """Lose every sequence and every block at once; give back the ids of the lost, running ones first."""
         self._catch_up(_tick_at(now))
         lost = [sequence.request_id for sequence in self._scheduler.lose_everything() if not sequence.is_leaving]
-        self.counters.lost += len(lost)
+        self._scheduler.counters.lost += len(lost)
         self._live.clear()
         self._leaving.clear()
         self._plan_steps = 0
@@ -208,13 +216,14 @@ class Engine:
         """Give the time at which `advance` should be called next, no later than the next event; None: never."""
         if self._events:
             return self._events[0].at
-        if not self._plan_steps:
-            if self._due is None:
-                return None
-            self._begin(self._due)
-            if not self._plan_steps:
-                return None if self._due is None else self._due * _SECONDS_PER_TICK
-        return self._end * _SECONDS_PER_TICK
+        if self._plan_steps:
+            return self._end * _SECONDS_PER_TICK
+        if self._due is None:
+            return None
+        self._begin(self._due)
+        if self._plan_steps:
+            return self._end * _SECONDS_PER_TICK
+        return None if self._due is None else self._due * _SECONDS_PER_TICK
 
     def advance(self, now: float) -> list[Event]:
         """Pass the time up to `now`, and give the events since the last call, in order of time."""
@@ -235,15 +244,14 @@ class Engine:
         if self._plan_steps:
             raise EngineError("begin_step: a step is running; end it first")
         scheduler = self._scheduler
-        start = _tick_from(now)
+        self._start = _tick_from(now)
         self._due = None
-        if start < self._stalled_until or not self._schedule():
+        if self._start < self._stalled_until or not self._schedule():
             return None
-        self._start = start
         self._time_step()
         self._end = _NEVER
-        num_tokens = scheduler.num_decoding + sum(chunk for _, chunk in scheduler.prefills)
-        num_sequences = scheduler.num_decoding + len(scheduler.prefills)
+        num_tokens = scheduler.batch.num_sequences + sum(chunk for _, chunk in scheduler.prefills)
+        num_sequences = scheduler.batch.num_sequences + len(scheduler.prefills)
         return Step(self._fixed * _SECONDS_PER_TICK, num_sequences, num_tokens)
 
     def end_step(self, now: float) -> list[Emission]:
@@ -254,105 +262,101 @@ class Engine:
         """
         if not self._plan_steps:
             raise EngineError("end_step: no step is running; begin one first")
-        scheduler = self._scheduler
-        decoding = [sequence for sequence in scheduler.running if sequence.state == "decoding"]
-        self._complete(max(_tick_at(now), self._start))
+        end = max(_tick_at(now), self._start + 1)
+        self._end = end
+        self._fixed = end - self._start
+        got = [sequence for sequence in self._scheduler.running if sequence.state is DECODING]
+        got += [sequence for kind, sequence in self._complete() if kind is not FINISHED]
         self._events = []
         self._plan_steps = 0
-        step = scheduler.step
-        got = [*decoding, *scheduler.first_tokens, *scheduler.resumed]
-        got.sort(key=_admission)
-        return [
-            Emission(
-                sequence.request_id,
-                sequence.generated if sequence.state is ENDED else sequence.offset + step - sequence.input_tokens,
-                sequence.state is ENDED,
-                sequence.cached_tokens,
-            )
-            for sequence in got
-            if not sequence.is_leaving
-        ]
+        return [self._emission(sequence) for sequence in got if not sequence.is_leaving]
 
     # Time
 
     def _catch_up(self, now: int) -> None:
         """Pass the time up to tick `now`: what ends by then ends, and what follows has begun."""
-        while True:
-            steps = self._plan_steps
-            if not steps:
-                due = self._due
-                if due is None or due > now:
-                    return
-                self._begin(due)
-                if not self._plan_steps:
-                    return
-            elif self._end <= now:
-                end = self._end
-                if steps > 1:
-                    self._leap(steps - 1)
-                self._complete(end)
-                self._begin(end)
-            else:
-                if steps > 1 and now > self._start:
-                    whole = self._whole_steps(now - self._start)
-                    if whole:
-                        self._leap(whole)
-                return
+        if not self._plan_steps and self._due is not None and self._due <= now:
+            self._begin(self._due)
+        while self._plan_steps and self._end <= now:
+            self._turn()
+        if self._plan_steps > 1 and now > self._start:
+            whole = self._whole_steps(now - self._start)
+            if whole:
+                self._leap(whole)
+
+    def _let_in(self, now: int, at: int) -> None:
+        """Let a newcomer into the step that begins at tick `at`, or else have the plan end with the running step.
+
+        `now` is the last tick of that instant, `at` the first.
+        """
+        steps = self._plan_steps
+        if steps > 1:
+            whole = self._whole_steps(now - self._start) if now > self._start else 0
+            if whole and self._start + self._ticks_of(whole) >= at:
+                self._leap(whole)
+            elif whole + 1 < steps:
+                self._plan_steps = whole + 1
+                self._end = self._start + self._ticks_of(whole + 1)
+        if self._start >= at and self._scheduler.admit():
+            self._time_step()
+
+    def _turn(self) -> None:
+        """End the plan, whose time has come, and begin the next."""
+        end = self._end
+        self._complete()
+        self._begin(end)
 
     def _begin(self, tick: int) -> None:
         """Decide what begins at `tick`: a step, several equal ones, or nothing."""
         self._due = None
         self._plan_steps = 0
-        scheduler = self._scheduler
         if tick < self._stalled_until:
+            scheduler = self._scheduler
             if scheduler.running or scheduler.waiting:
                 self._due = self._stalled_until
             return
-        if not self._schedule():
-            return
-        self._start = tick
-        self._time_step()
-        if scheduler.prefills or not self._leaping:
-            return
-        steps = scheduler.steps_ahead()
-        if steps > 1:
-            self._plan_steps = steps
-            self._end = tick + self._ticks_of(steps)
+        steps = self._schedule()
+        if steps:
+            self._start = tick
+            self._time_step()
+            if steps > 1:
+                self._plan_steps = steps
+                self._end = tick + self._ticks_of(steps)
 
-    def _schedule(self) -> bool:
+    def _schedule(self) -> int:
         scheduler = self._scheduler
-        has_step = scheduler.schedule()
-        for sequence in scheduler.preempted:
-            sequence.last_token_tick = self._last_end
-        return has_step
+        steps = scheduler.schedule()
+        if scheduler.has_preempted:
+            for sequence in scheduler.preempted:
+                sequence.last_token_tick = self._last_end
+        return steps
 
     def _time_step(self) -> None:
         """Make the plan one step of the batch as scheduled."""
         scheduler = self._scheduler
-        batch = scheduler.num_decoding
         if scheduler.prefills:
             ticks = self._mixed_ticks()
         else:
-            affine = self._affine
-            if batch >= len(affine):
-                self._extend_affine(batch)
-            ticks = affine[batch] + self._slope * scheduler.context_tokens
+            batch = scheduler.batch
+            if batch.num_sequences >= len(self._affine):
+                self._extend_affine(batch.num_sequences)
+            ticks = self._affine[batch.num_sequences] + self._slope * batch.context_tokens
         self._fixed = ticks
         self._end = self._start + ticks
         self._plan_steps = 1
 
     def _mixed_ticks(self) -> int:
         scheduler = self._scheduler
+        batch = scheduler.batch
         tokens = 0
         pairs = 0.0
         for sequence, chunk in scheduler.prefills:
             tokens += chunk
             pairs += chunk * (sequence.computed + 0.5 * chunk)
-        batch = scheduler.num_decoding
         seconds = self._cost.seconds(
-            num_sequences=batch + len(scheduler.prefills),
-            num_tokens=batch + tokens,
-            context_tokens=scheduler.context_tokens,
+            num_sequences=batch.num_sequences + len(scheduler.prefills),
+            num_tokens=batch.num_sequences + tokens,
+            context_tokens=batch.context_tokens,
             prefill_tokens=tokens,
             prefill_pairs=pairs,
         )
@@ -363,19 +367,19 @@ class Engine:
         self._affine = []
         self._slope = round(self._cost.per_context_token * factor * TICKS_PER_SECOND)
 
-    def _extend_affine(self, batch: int) -> None:
-        for size in range(len(self._affine), batch + 1):
+    def _extend_affine(self, num_sequences: int) -> None:
+        for size in range(len(self._affine), num_sequences + 1):
             fixed, _ = self._cost.decode_affine(size)
             self._affine.append(max(1, round(fixed * self._factor * TICKS_PER_SECOND)))
 
     def _ticks_of(self, steps: int) -> int:
         """How long the first `steps` steps of the plan take together."""
-        growth = self._slope * self._scheduler.num_decoding
+        growth = self._slope * self._scheduler.batch.num_sequences
         return steps * self._fixed + growth * (steps * (steps - 1) // 2)
 
     def _whole_steps(self, ticks: int) -> int:
         """How many steps of the plan end within `ticks` of its start; fewer than all."""
-        growth = self._slope * self._scheduler.num_decoding
+        growth = self._slope * self._scheduler.batch.num_sequences
         if not growth:
             return ticks // self._fixed
         linear = self._fixed - 0.5 * growth
@@ -388,64 +392,68 @@ class Engine:
 
     def _leap(self, steps: int) -> None:
         """Take `steps` whole steps of the plan, fewer than all; the next one has begun then."""
-        scheduler = self._scheduler
-        batch = scheduler.num_decoding
-        growth = self._slope * batch
-        start = self._start
-        first = self._fixed
-        if start != self._last_end:
-            self.gaps.add(start + first - self._last_end, batch)
-            if steps > 1:
-                self.gaps.add_progression(first + growth, growth, steps - 1, batch)
-        else:
-            self.gaps.add_progression(first, growth, steps, batch)
-        self._start = self._last_end = start + self._ticks_of(steps)
-        self._fixed = first + growth * steps
+        self._count_gaps(steps)
+        self._start = self._last_end = self._start + self._ticks_of(steps)
+        self._fixed += self._slope * self._scheduler.batch.num_sequences * steps
         self._plan_steps -= steps
-        scheduler.leap(steps)
+        self._scheduler.leap(steps)
+
+    def _count_gaps(self, steps: int) -> None:
+        """Count the gaps that the first `steps` steps of the plan close."""
+        weight = self._scheduler.batch.num_sequences
+        if not weight:
+            return
+        growth = self._slope * weight
+        first = self._fixed
+        idle = self._start - self._last_end
+        if idle:
+            self.gaps.add(idle + first, 0, 1, weight)
+            first += growth
+            steps -= 1
+            if not steps:
+                return
+        self.gaps.add(first, growth, steps, weight)
 
     def _cut(self) -> None:
-        """Let the plan end with the step that runs now."""
+        """Let the plan end with the step that runs now. Only after catching up."""
         if self._plan_steps > 1:
             self._plan_steps = 1
             self._end = self._start + self._fixed
 
-    def _complete(self, end: int) -> None:
-        """End the plan's last step at tick `end` and note its events."""
-        scheduler = self._scheduler
-        batch = scheduler.num_decoding
-        if batch:
-            self.gaps.add(end - self._last_end, batch)
-        self._last_end = end
-        scheduler.complete()
-        at = end * _SECONDS_PER_TICK
-        for sequence in scheduler.first_tokens:
-            if not sequence.is_leaving:
-                self._events.append(Event(FIRST_TOKEN, sequence.request_id, at, 1, sequence.cached_tokens))
-        for sequence in scheduler.resumed:
-            self.gaps.add(end - sequence.last_token_tick, 1)
-        for sequence in scheduler.finished:
-            if not sequence.is_leaving:
-                del self._live[sequence.request_id]
-                event = Event(FINISHED, sequence.request_id, at, sequence.output_tokens, sequence.cached_tokens)
-                self._events.append(event)
+    def _complete(self) -> list[tuple[str, Sequence]]:
+        """End the plan's last step and note its events."""
+        self._count_gaps(self._plan_steps)
+        end = self._last_end = self._end
+        outcomes = self._scheduler.complete(self._plan_steps)
+        for kind, sequence in outcomes:
+            if kind is RESUMED:
+                self.gaps.add(end - sequence.last_token_tick, 0, 1, 1)
+            elif not sequence.is_leaving:
+                generated = 1 if kind is FIRST_TOKEN else sequence.generated
+                at = end * _SECONDS_PER_TICK
+                self._events.append(Event(kind, sequence.request_id, at, generated, sequence.cached_tokens))
+                if kind is FINISHED:
+                    del self._live[sequence.request_id]
         if self._leaving:
             self._let_go()
+        return outcomes
 
     def _let_go(self) -> None:
         for sequence in self._leaving:
             if sequence.state is ENDED:
-                self.counters.finished -= 1
+                self._scheduler.counters.finished -= 1
             else:
                 self._scheduler.leave(sequence)
         self._leaving.clear()
 
+    def _emission(self, sequence: Sequence) -> Emission:
+        if sequence.state is ENDED:
+            return Emission(sequence.request_id, sequence.generated, True, sequence.cached_tokens)
+        generated = sequence.offset + self._scheduler.batch.step - sequence.input_tokens
+        return Emission(sequence.request_id, generated, False, sequence.cached_tokens)
 
-_NEVER = 2**62
 
-
-def _admission(sequence: Sequence) -> int:
-    return sequence.admission
+_NEVER: Final = 2**62
 
 
 def _tick_from(now: float) -> int:

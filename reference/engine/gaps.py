@@ -14,45 +14,24 @@ _BITS = 8
 class GapHistogram:
     """Counts gaps between successive tokens of the same sequence. Grows by one bin per 0.8 % of gap, never shrinks."""
 
-    __slots__ = ("_bins", "count", "total_ticks")
+    __slots__ = ("_bins", "total_ticks")
 
     def __init__(self) -> None:
-        self.count = 0
         self.total_ticks = 0
         self._bins: dict[int, int] = {}
 
-    def add(self, ticks: int, weight: int) -> None:
-        """Count `weight` gaps of the same length."""
-        self.count += weight
-        self.total_ticks += ticks * weight
-        shift = ticks.bit_length() - _BITS
-        key = (ticks >> shift) << shift if shift > 0 else ticks
-        bins = self._bins
-        if key in bins:
-            bins[key] += weight
-        else:
-            bins[key] = weight
-
-    def add_progression(self, first: int, difference: int, steps: int, weight: int) -> None:
+    def add(self, first: int, difference: int, steps: int, weight: int) -> None:
         """Count `weight` gaps of each of first, first + difference, ... (`steps` terms, difference not negative)."""
-        last = first + difference * (steps - 1)
         shift = first.bit_length() - _BITS
-        if shift > 0 and last >> shift == first >> shift:
-            key = (first >> shift) << shift
-            self.count += weight * steps
-            self.total_ticks += (first + last) * steps // 2 * weight
-            self._bins[key] = self._bins.get(key, 0) + weight * steps
+        last = first + difference * (steps - 1)
+        if shift <= 0 or last >> shift != first >> shift:
+            self._add_across(first, difference, steps, weight)
             return
-        while steps:
-            shift = max(0, first.bit_length() - _BITS)
-            edge = ((first >> shift) + 1) << shift
-            within = steps if difference == 0 else min(steps, (edge - first - 1) // difference + 1)
-            key = (first >> shift) << shift
-            self.count += weight * within
-            self.total_ticks += (2 * first + difference * (within - 1)) * within // 2 * weight
-            self._bins[key] = self._bins.get(key, 0) + weight * within
-            first += difference * within
-            steps -= within
+        count = weight * steps
+        self.total_ticks += (first + last) * count // 2
+        key = first >> shift << shift
+        bins = self._bins
+        bins[key] = bins[key] + count if key in bins else count
 
     def items(self) -> list[tuple[float, int]]:
         """Give (gap in seconds, how many), ascending; the gap is the middle of its bin."""
@@ -63,6 +42,27 @@ class GapHistogram:
         return found
 
     @property
+    def count(self) -> int:
+        """How many gaps there were."""
+        return sum(self._bins.values())
+
+    @property
     def mean_seconds(self) -> float | None:
         """The exact mean gap; None before the first."""
-        return self.total_ticks / self.count / TICKS_PER_SECOND if self.count else None
+        count = self.count
+        return self.total_ticks / count / TICKS_PER_SECOND if count else None
+
+    def _add_across(self, first: int, difference: int, steps: int, weight: int) -> None:
+        """Count a progression bin by bin."""
+        while steps > 0:
+            shift = max(0, first.bit_length() - _BITS)
+            within = steps
+            if difference:
+                edge = ((first >> shift) + 1) << shift
+                within = min(steps, (edge - first - 1) // difference + 1)
+            count = weight * within
+            self.total_ticks += (2 * first + difference * (within - 1)) * count // 2
+            key = first >> shift << shift
+            self._bins[key] = self._bins.get(key, 0) + count
+            first += difference * within
+            steps -= within

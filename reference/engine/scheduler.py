@@ -5,66 +5,35 @@ admission, each decoding one; then waiting ones, first come first served, until 
 run out; the head of the queue is never overtaken. When blocks run out for a running sequence the last admitted is
 preempted: it gives back its blocks, goes to the head of the queue and recomputes; a step that preempts admits nobody.
 
-Two facts keep a step cheap. Every decoding sequence advances in every step (the budget is at least `max_num_seqs`), so
-a batch that only decodes is a count, a context sum and a heap of the steps at which its members finish. And a sequence
-needs its next KV block each `block_size` steps, so a histogram over residues says how many blocks any step takes.
+Every decoding sequence advances in every step (the budget is at least `max_num_seqs`), and at most one prompt is partly
+computed: the last admitted.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
 
 from reference.engine.block_pool import Block, BlockPool
-from reference.engine.sequence import DECODING, ENDED, PREFILLING, WAITING, Sequence
+from reference.engine.counters import Counters
+from reference.engine.decode_batch import DecodeBatch
+from reference.engine.sequence import (
+    DECODING,
+    ENDED,
+    FINISHED,
+    FIRST_TOKEN,
+    PREFILLING,
+    RESUMED,
+    WAITING,
+    Sequence,
+)
 from reference.engine.settings import EngineSettings
-
-
-class Counters:
-    """What a replica has done since it was made; crashes do not reset it."""
-
-    __slots__ = (
-        "aborted",
-        "cached_tokens",
-        "finished",
-        "generated_tokens",
-        "lost",
-        "preemptions",
-        "prefilled_tokens",
-        "queried_tokens",
-        "rejected",
-        "steps",
-        "submitted",
-    )
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        """Accepted sequences: finished + aborted + lost + waiting + running."""
-        self.rejected = 0
-        self.finished = 0
-        self.aborted = 0
-        self.lost = 0
-        """By crashes."""
-        self.steps = 0
-        self.generated_tokens = 0
-        self.prefilled_tokens = 0
-        """Prompt tokens computed, those recomputed after a preemption included."""
-        self.queried_tokens = 0
-        """Tokens looked up in the prefix cache, at admission."""
-        self.cached_tokens = 0
-        """Tokens found there."""
-        self.preemptions = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """Give all counters by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Scheduler:
     """The queues and the KV blocks of one replica, advanced by steps.
 
     A step is `schedule` (decides it and takes its blocks), perhaps `admit` again while it has not begun, then
-    `complete`; a batch that only decodes may `leap` over several whole steps before the one that `complete` ends.
+    `complete`. What `schedule` says can be repeated is completed at once, or in parts by `leap`.
     """
 
     __slots__ = (
@@ -74,26 +43,21 @@ class Scheduler:
         "_budget_left",
         "_caches",
         "_chunks",
-        "_finishing",
+        "_leaping",
         "_max_seqs",
         "_owed",
         "_partial",
         "_reserves",
-        "_residues",
         "_rules",
-        "context_tokens",
+        "_surely_fits",
+        "batch",
         "counters",
-        "finished",
-        "first_tokens",
         "has_preempted",
-        "num_decoding",
         "pool",
         "preempted",
         "prefills",
-        "resumed",
         "running",
         "settings",
-        "step",
         "waiting",
     )
 
@@ -101,35 +65,29 @@ class Scheduler:
         self.settings = settings
         self.counters = Counters()
         self.pool = BlockPool(settings.num_blocks)
+        self.batch = DecodeBatch(settings.block_size)
         self.waiting: deque[Sequence] = deque()
         self.running: dict[Sequence, None] = {}
         """In order of admission: the last one is the first to be preempted."""
-        self.step = 0
-        """Steps taken; the one being decided or running is number `step` + 1."""
-        self.num_decoding = 0
-        self.context_tokens = 0
-        """Tokens that the decoding sequences attend to in the next step."""
         self.prefills: list[tuple[Sequence, int]] = []
         """The chunks of this step: (sequence, tokens)."""
-        self.first_tokens: list[Sequence] = []
-        """Whose first token the last completed step brought."""
-        self.resumed: list[Sequence] = []
-        """Who got a token in the last completed step for the first time since a preemption."""
-        self.finished: list[Sequence] = []
         self.preempted: list[Sequence] = []
         """Who was decoding until this step preempted it."""
         self.has_preempted = False
         self._rules = settings.rule_set
         self._chunks = settings.chunks
+        self._leaping = settings.leaping
         self._caches = settings.prefix_caching
         self._reserves = self._rules.reserves_to_completion
         self._max_seqs = settings.max_num_seqs
         self._budget = settings.max_num_batched_tokens
         self._block_size = settings.block_size
-        self._residues = [0] * settings.block_size
-        """How many decoding sequences need a block in the steps whose number is minus the index, modulo block size."""
-        self._finishing: list[tuple[int, int, Sequence]] = []
-        """Heap of (finishing step, admission, sequence); entries of sequences that left early are skipped when met."""
+        self._surely_fits = min(settings.max_model_len, settings.num_blocks * settings.block_size)
+        """Input and output tokens that are never refused."""
+        if self._reserves:
+            self._surely_fits = 0
+        elif not self._chunks:
+            self._surely_fits = min(self._surely_fits, settings.max_num_batched_tokens)
         self._partial: Sequence | None = None
         """The one running sequence whose prompt is only partly computed; always the last admitted."""
         self._budget_left = 0
@@ -141,6 +99,8 @@ class Scheduler:
         """Say why this sequence could never be served; None when it could."""
         settings = self.settings
         total = sequence.input_tokens + sequence.output_tokens
+        if 0 < sequence.input_tokens < total <= self._surely_fits:
+            return None
         if sequence.input_tokens < 1 or sequence.output_tokens < 1:
             return f"{sequence.input_tokens} input and {sequence.output_tokens} output tokens; both must be at least 1"
         if total > settings.max_model_len:
@@ -152,30 +112,46 @@ class Scheduler:
             return f"{total} tokens need {blocks} KV blocks; the replica has {settings.num_blocks}"
         return None
 
-    def enqueue(self, sequence: Sequence) -> None:
-        """Put a sequence at the end of the queue."""
+    def enqueue(self, sequence: Sequence) -> bool:
+        """Put a sequence at the end of the queue; False when none there can be admitted before a running one leaves."""
         sequence.state = WAITING
-        self.waiting.append(sequence)
+        waiting = self.waiting
+        is_open = not waiting and len(self.running) < self._max_seqs
+        waiting.append(sequence)
+        return is_open
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether nobody who comes to the end of the queue could be admitted before a running sequence leaves."""
-        return bool(self.waiting) or len(self.running) >= self._max_seqs
+    def kv_usage(self) -> float:
+        """The share of blocks that sequences hold, 0 to 1."""
+        self._settle()
+        return self.pool.used / self.pool.total
 
-    def schedule(self) -> bool:
-        """Decide the next step and take its blocks; False when there is nothing to do."""
-        self.prefills = []
+    def schedule(self) -> int:
+        """Decide the next step and take its blocks; give the number of equal steps that begin with it, 0 for none."""
         if self.has_preempted:
             self.has_preempted = False
             self.preempted = []
-        self._budget_left = self._budget
-        if self.num_decoding:
-            self._schedule_decodes()
+        batch = self.batch
+        if batch.num_sequences and not batch.fits(1, self.pool.free):
+            self._make_room()
+        batch.is_decided = True
+        self._budget_left = self._budget - batch.num_sequences
         if self._partial is not None:
             self._continue_prefill(self._partial)
         if self.waiting and not self.has_preempted:
             self.admit()
-        return self.num_decoding > 0 or bool(self.prefills)
+        if self.prefills:
+            return 1
+        if not batch.num_sequences:
+            batch.is_decided = False
+            return 0
+        if self.has_preempted or not self._leaping:
+            return 1
+        steps = batch.steps_to_finish()
+        if batch.fits(steps, self.pool.free):
+            return steps
+        self._settle()
+        return batch.affordable(self.pool.free, steps)
 
     def admit(self) -> bool:
         """Take waiting sequences into the step being decided while budget, seats and blocks last; say if any was."""
@@ -189,57 +165,30 @@ class Scheduler:
             waiting.popleft()
         return len(running) > before
 
-    def complete(self) -> None:
-        """End the step: count its tokens, find who got a first token and who finished, and let the finished go."""
-        self.step += 1
-        counters = self.counters
-        counters.steps += 1
-        batch = self.num_decoding
-        counters.generated_tokens += batch
-        self.context_tokens += batch
-        self.first_tokens = []
-        self.resumed = []
-        self.finished = []
-        finishing = self._finishing
-        step = self.step
-        while finishing and finishing[0][0] <= step:
-            sequence = heappop(finishing)[2]
-            if sequence.finish_step == step and sequence.state is DECODING:
-                self._finish(sequence)
-        for sequence, chunk in self.prefills:
-            self._complete_prefill(sequence, chunk)
-        self.prefills = []
-
-    def steps_ahead(self) -> int:
-        """Count the steps, this one included, that can be taken before the batch changes; at least 1."""
-        if self.prefills or self.has_preempted or not self.num_decoding:
-            return 1
-        finishing = self._finishing
-        while True:
-            finish_step, _, sequence = finishing[0]
-            if sequence.finish_step == finish_step and sequence.state is DECODING:
-                break
-            heappop(finishing)
-        steps = finish_step - self.step
-        free = self.pool.free
-        size = self._block_size
-        if (steps // size + 1) * self.num_decoding <= free or self._blocks_ahead(steps - 1) <= free:
-            return steps
-        return self._affordable(free, steps)
+    def complete(self, steps: int) -> list[tuple[str, Sequence]]:
+        """End `steps` steps, no more than `schedule` said; tell first tokens, resumptions and finishes, in order."""
+        batch = self.batch
+        batch.is_decided = False
+        self.counters.generated_tokens += batch.num_sequences * steps
+        outcomes: list[tuple[str, Sequence]] = []
+        finished = batch.advance(steps)
+        if finished is not None:
+            for sequence in finished:
+                self._release(sequence)
+                sequence.generated = sequence.output_tokens
+                self._finish(sequence, outcomes)
+        if self.prefills:
+            prefills = self.prefills
+            self.prefills = []
+            for sequence, chunk in prefills:
+                self._complete_prefill(sequence, chunk, outcomes)
+        return outcomes
 
     def leap(self, steps: int) -> None:
-        """Take `steps` whole steps at once, leaving the one after them decided, as single steps would."""
-        self.step += steps
-        batch = self.num_decoding
-        self.context_tokens += batch * steps
-        counters = self.counters
-        counters.steps += steps
-        counters.generated_tokens += batch * steps
-        blocks = self._blocks_between(self.step - steps, steps)
-        if blocks:
-            self.pool.take(blocks)
-            if self._reserves:
-                self._owed -= blocks
+        """Take `steps` whole steps, fewer than `schedule` said, leaving the next one decided as single steps would."""
+        batch = self.batch
+        self.counters.generated_tokens += batch.num_sequences * steps
+        batch.advance(steps)
 
     def leave(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is. Not while a step that computes it is running."""
@@ -261,41 +210,41 @@ class Scheduler:
         self.running.clear()
         self.waiting.clear()
         self.pool.forget()
+        self.batch.clear()
         self.prefills = []
-        self._finishing.clear()
-        self._residues = [0] * self._block_size
         self._partial = None
-        self.num_decoding = self.context_tokens = self._owed = 0
+        self._owed = 0
         return lost
 
-    # One step: decoding sequences
+    # Blocks of decoding sequences
 
-    def _schedule_decodes(self) -> None:
-        self._budget_left -= self.num_decoding
-        needed = self._residues[-self.step % self._block_size]
-        if not needed:
-            return
+    def _settle(self) -> None:
+        self._take(self.batch.settle())
+
+    def _take(self, blocks: int) -> None:
+        if blocks:
+            self.pool.take(blocks)
+            if self._reserves:
+                self._owed -= blocks
+
+    def _make_room(self) -> None:
+        """Take the blocks that the decoding sequences need in this step, preempting from the end until there are."""
+        self._settle()
+        batch = self.batch
+        needed = batch.blocks_now()
         while needed > self.pool.free:
-            needed -= self._preempt_last()
-        self.pool.take(needed)
-        if self._reserves:
-            self._owed -= needed
-
-    def _preempt_last(self) -> int:
-        """Preempt the last admitted; 1 when it needed a block for this step, else 0."""
-        victim = next(reversed(self.running))
-        needed = 0
-        if victim.state is DECODING:
-            needed = int((victim.offset + self.step - 1) % self._block_size == 0)
-            self._budget_left += 1
-        self._preempt(victim)
-        return needed
+            victim = next(reversed(self.running))
+            if victim.state is DECODING and batch.needs_block(victim):
+                needed -= 1
+            self._preempt(victim)
+        self._take(needed)
+        batch.recorded += needed
+        batch.settled = batch.step
 
     def _preempt(self, victim: Sequence) -> None:
         if victim.state is DECODING:
-            length = victim.offset + self.step
-            victim.generated = length - victim.input_tokens
-            victim.prefill_target = length
+            victim.prefill_target = victim.offset + self.batch.step
+            victim.generated = victim.prefill_target - victim.input_tokens
             self.preempted.append(victim)
         self._release(victim, keep=True)
         victim.state = WAITING
@@ -304,52 +253,37 @@ class Scheduler:
         self.counters.preemptions += 1
         self.has_preempted = True
 
-    def _blocks_between(self, step: int, steps: int) -> int:
-        """Count the blocks that the batch takes in the `steps` steps after the one that follows `step`."""
-        size = self._block_size
-        cycles, rest = divmod(steps, size)
-        blocks = cycles * self.num_decoding
-        if rest:
-            residues = self._residues
-            low = -(step + rest) % size
-            high = low + rest
-            blocks += sum(residues[low:high]) if high <= size else sum(residues[low:]) + sum(residues[: high - size])
-        return blocks
+    def _has_free(self, blocks: int) -> bool:
+        """Whether so many blocks are free beside those of this step's decodes."""
+        free = self.pool.free
+        if self.batch.fits(1, free - blocks):
+            return True
+        self._settle()
+        return blocks <= self.pool.free
 
-    def _blocks_ahead(self, steps: int) -> int:
-        return self._blocks_between(self.step, steps)
-
-    def _affordable(self, free: int, steps: int) -> int:
-        """The most steps, this one included, whose blocks are there; fewer than `steps`."""
-        low, high = 0, steps - 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._blocks_ahead(middle) <= free:
-                low = middle
-            else:
-                high = middle
-        return low + 1
-
-    # One step: prompts
+    # Prompts
 
     def _continue_prefill(self, sequence: Sequence) -> None:
-        chunk = self._chunk(sequence.computed, sequence.prefill_target)
+        chunk = self._chunk(sequence, sequence.computed)
         if not chunk:
             return
         size = self._block_size
         blocks = -(-(sequence.computed + chunk) // size) - -(-sequence.computed // size)
-        if blocks > self.pool.free:
+        if not self._has_free(blocks):
             self._preempt(sequence)
             return
         self._compute(sequence, chunk, blocks)
 
-    def _chunk(self, computed: int, target: int) -> int:
-        """How many tokens of a prompt this step takes; 0 when it must wait for another step."""
-        remaining = target - computed
+    def _chunk(self, sequence: Sequence, computed: int) -> int:
+        """How many tokens of a prompt this step takes; 0 when it must wait for another step.
+
+        What a preempted sequence recomputes may have outgrown the budget, so that is always chunked.
+        """
+        remaining = sequence.prefill_target - computed
         left = self._budget_left
         if remaining <= left:
             return remaining
-        if not self._chunks:
+        if not self._chunks and not sequence.generated:
             return 0
         if self._rules.chunks_are_whole_blocks:
             return max(0, (computed + left) // self._block_size * self._block_size - computed)
@@ -357,50 +291,63 @@ class Scheduler:
 
     def _start(self, sequence: Sequence) -> bool:
         """Admit the head of the queue into this step if its blocks are there."""
-        size = self._block_size
         hits: list[Block] = []
-        kept = 0
-        if self._caches:
-            limit = (sequence.prefill_target - 1) // size
-            hashes = sequence.block_hashes
-            if hashes:
-                hits = self.pool.match(hashes, limit)
-            survivors = sequence.survivors
-            if survivors is not None and len(hits) + survivors.count <= limit:
-                kept = survivors.count if len(hits) == min(limit, self._hashed_before(sequence)) else 0
-        cached = (len(hits) + kept) * size
-        chunk = self._chunk(cached, sequence.prefill_target)
+        num_cached = 0
+        """Blocks that need not be computed: hits, and what was kept of a preempted sequence."""
+        idle = 0
+        if self._caches and (sequence.block_hashes or sequence.survivors is not None):
+            hits, num_cached = self._find_cached(sequence)
+            idle = num_cached - sum(1 for block in hits if block.refs)
+        size = self._block_size
+        cached = num_cached * size
+        chunk = self._chunk(sequence, cached)
         if not chunk:
             return False
-        blocks = -(-(cached + chunk) // size) - len(hits) - kept
-        idle = kept + sum(1 for block in hits if not block.refs)
-        pool = self.pool
+        blocks = (cached + chunk + size - 1) // size - num_cached
         if self._reserves:
-            sequence.reserved = self._blocks_to_completion(sequence)
-            owed = sequence.reserved - len(hits) - kept
-            if owed + idle + self._owed > pool.free:
+            reserved = self._blocks_to_completion(sequence)
+            if reserved - num_cached + idle + self._owed > self.pool.free:
                 return False
-            self._owed += owed
-        elif blocks + idle > pool.free:
+            sequence.reserved = reserved
+            self._owed += reserved - num_cached
+        elif not self._has_free(blocks + idle):
             return False
-        if hits:
-            pool.hold(hits)
-            sequence.blocks = hits
-        if sequence.survivors is not None:
-            if kept:
-                pool.reclaim(sequence.survivors)
-            else:
-                sequence.survivors.is_kept = False
-            sequence.survivors = None
+        if num_cached:
+            self._hold_cached(sequence, hits)
         self._seat(sequence, cached)
         self._compute(sequence, chunk, blocks)
         return True
+
+    def _find_cached(self, sequence: Sequence) -> tuple[list[Block], int]:
+        """Find the blocks of a waiting sequence that are cached: those with a hash, and how many in all.
+
+        The last token is always computed, so a block that would cover it does not count.
+        """
+        self._settle()
+        limit = (sequence.prefill_target - 1) // self._block_size
+        hits = self.pool.match(sequence.block_hashes, min(limit, sequence.input_tokens // self._block_size))
+        survivors = sequence.survivors
+        if survivors is None or len(hits) < self._hashed_before(sequence):
+            return hits, len(hits)
+        return hits, len(hits) + min(survivors.count, limit - len(hits))
+
+    def _hold_cached(self, sequence: Sequence, hits: list[Block]) -> None:
+        if hits:
+            self.pool.hold(hits)
+            sequence.blocks = hits
+        survivors = sequence.survivors
+        if survivors is not None and len(hits) >= self._hashed_before(sequence):
+            self.pool.reclaim(survivors)
+            sequence.survivors = None
 
     def _hashed_before(self, sequence: Sequence) -> int:
         """Blocks with a hash that stood before the kept run of a preempted sequence."""
         return min(len(sequence.block_hashes), sequence.input_tokens // self._block_size)
 
     def _seat(self, sequence: Sequence, cached: int) -> None:
+        if sequence.survivors is not None:
+            sequence.survivors.is_kept = False
+            sequence.survivors = None
         self._admissions += 1
         sequence.admission = self._admissions
         sequence.state = PREFILLING
@@ -415,15 +362,13 @@ class Scheduler:
 
     def _compute(self, sequence: Sequence, chunk: int, blocks: int) -> None:
         """Put a chunk into this step and take its blocks."""
-        if blocks:
-            self.pool.take(blocks)
-            if self._reserves:
-                self._owed -= blocks
+        self._take(blocks)
         self._budget_left -= chunk
         self.prefills.append((sequence, chunk))
-        self._partial = sequence if sequence.computed + chunk < sequence.prefill_target else None
+        computed = sequence.computed + chunk
+        self._partial = sequence if computed < sequence.prefill_target else None
         if sequence.block_hashes and self._caches and self._rules.shares_while_prefilling:
-            self._register(sequence, sequence.computed + chunk)
+            self._register(sequence, computed)
 
     def _register(self, sequence: Sequence, computed: int) -> None:
         """Make the full blocks of the prompt findable, up to `computed` tokens."""
@@ -439,7 +384,7 @@ class Scheduler:
                 return
             blocks.append(block)
 
-    def _complete_prefill(self, sequence: Sequence, chunk: int) -> None:
+    def _complete_prefill(self, sequence: Sequence, chunk: int, outcomes: list[tuple[str, Sequence]]) -> None:
         computed = sequence.computed = sequence.computed + chunk
         counters = self.counters
         counters.prefilled_tokens += chunk
@@ -449,55 +394,46 @@ class Scheduler:
             self._register(sequence, computed)
         counters.generated_tokens += 1
         generated = sequence.generated = sequence.generated + 1
-        if generated == 1:
-            self.first_tokens.append(sequence)
+        outcomes.append((FIRST_TOKEN if generated == 1 else RESUMED, sequence))
+        if generated < sequence.output_tokens:
+            self.batch.join(sequence)
         else:
-            self.resumed.append(sequence)
-        left = sequence.output_tokens - generated
-        offset = sequence.offset = sequence.input_tokens + generated - self.step
-        if not left:
-            self._finish(sequence)
-            return
-        sequence.state = DECODING
-        sequence.finish_step = self.step + left
-        self.num_decoding += 1
-        self.context_tokens += offset + self.step
-        self._residues[(offset - 1) % self._block_size] += 1
-        heappush(self._finishing, (sequence.finish_step, sequence.admission, sequence))
+            self._release(sequence)
+            self._finish(sequence, outcomes)
 
     # Leaving
 
-    def _finish(self, sequence: Sequence) -> None:
-        self._release(sequence)
-        sequence.generated = sequence.output_tokens
+    def _finish(self, sequence: Sequence, outcomes: list[tuple[str, Sequence]]) -> None:
         sequence.state = ENDED
-        self.finished.append(sequence)
         self.counters.finished += 1
+        outcomes.append((FINISHED, sequence))
 
     def _release(self, sequence: Sequence, keep: bool = False) -> None:
         """Take a running sequence off its seat and free its blocks; `keep` those without a hash as a run of its own."""
-        size = self._block_size
+        del self.running[sequence]
+        growth = 0
         if sequence.state is DECODING:
-            length = sequence.offset + self.step
-            computed = length - 1
-            self.num_decoding -= 1
-            self.context_tokens -= length
-            self._residues[(sequence.offset - 1) % size] -= 1
+            computed, held, growth = self.batch.part(sequence)
         else:
             computed = sequence.computed
-        del self.running[sequence]
-        if self._partial is sequence:
-            self._partial = None
-        held = -(-computed // size)
+            held = (computed + self._block_size - 1) // self._block_size
+            if self._partial is sequence:
+                self._partial = None
         if self._reserves:
-            self._owed -= sequence.reserved - held
+            self._owed -= sequence.reserved - held + growth
+        if sequence.blocks is None and not (keep and self._caches):
+            self.pool.swap(growth, held)
+            return
+        self.pool.take(growth)
+        self._release_cached(sequence, computed, held, keep)
+
+    def _release_cached(self, sequence: Sequence, computed: int, held: int, keep: bool) -> None:
+        """Free the blocks of a sequence some of which may be met again."""
         blocks = sequence.blocks
         if blocks is None:
-            if keep and self._caches:
-                self._keep(sequence, computed, held)
-            else:
-                self.pool.give_back(None, held)
+            self._keep(sequence, computed, held)
             return
+        self._settle()
         if not keep and len(sequence.block_hashes) > len(blocks):
             self._register_answer(sequence, computed, blocks)
         anonymous = held - len(blocks)

@@ -13,6 +13,8 @@ from reference.engine.block_pool import Block
 
 FIRST_TOKEN: Final = "first_token"
 FINISHED: Final = "finished"
+RESUMED: Final = "resumed"
+"""The first token since a preemption; not visible from outside."""
 
 
 class EngineError(Exception):
@@ -75,6 +77,7 @@ class Sequence:
         "generated",
         "input_tokens",
         "is_leaving",
+        "joined",
         "last_token_tick",
         "max_output_tokens",
         "offset",
@@ -109,6 +112,8 @@ class Sequence:
         self.admission = 0
         self.offset = 0
         """Length (prompt and answer) minus the number of steps of the scheduler, constant while decoding."""
+        self.joined = 0
+        """The scheduler's step count when it began to decode."""
         self.finish_step = 0
         self.last_token_tick = 0
         """When the last token before a preemption came."""
