@@ -1,0 +1,166 @@
+"""All replicas of a flight: their making, cold starts, crashes, and leaving; which pool and node each belongs to.
+
+Replicas of a pool are `<pool>-<ordinal>`; a new one takes the smallest ordinal that nobody has. Decides nothing: faults
+and the autoscaler ask, and the router hears of replicas that come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from reference.engine.engine import Engine
+from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.nodes import Nodes
+from sim.cluster.recorder import Recorder
+from sim.cluster.replica import Listener, Phase, Replica, Wire
+from sim.experiment.schema import Pool
+
+
+class Watcher(Listener, Protocol):
+    """Who must know which replicas there are: the router."""
+
+    def on_lost(self, replica: Replica, silently: bool) -> None:
+        """A replica is about to lose all it has; its connections are reset, or go silent."""
+
+    def on_leaving(self, replica: Replica) -> None:
+        """A replica is to be drained; call `Fleet.drained` when nothing of it is in flight."""
+
+
+@dataclass(slots=True)
+class Squad:
+    """The replicas of one pool, in order of ordinal, those starting, down and draining included."""
+
+    name: str
+    pool: Pool
+    make_engine: Callable[[], Engine]
+    first_index: int
+    """Where the indices of its replicas begin, for the order of simultaneous events."""
+    replicas: dict[int, Replica]
+    draining: set[int]
+
+    @property
+    def component(self) -> str:
+        """Its name in samples."""
+        return f"pool/{self.name}"
+
+    @property
+    def num_ready(self) -> int:
+        """Replicas that serve and are not draining."""
+        return sum(1 for ordinal, replica in self.replicas.items() if replica.is_ready and ordinal not in self.draining)
+
+    @property
+    def staying(self) -> list[Replica]:
+        """Replicas that are not draining, whatever their phase."""
+        return [replica for ordinal, replica in self.replicas.items() if ordinal not in self.draining]
+
+
+class Fleet:
+    """The machine room. `watcher` must be set before the first replica is added."""
+
+    watcher: Watcher
+
+    def __init__(self, clock: Clock, recorder: Recorder, hop: float) -> None:
+        self.squads: list[Squad] = []
+        self.nodes = Nodes()
+        self.all_replicas: list[Replica] = []
+        """Everyone who ever was, in order of making."""
+        self.by_name: dict[str, Replica] = {}
+        """Those that are here now."""
+        self._squad_of: dict[str, tuple[Squad, int]] = {}
+        self._restarts: dict[str, Call] = {}
+        self._clock = clock
+        self._recorder = recorder
+        self._hop = hop
+
+    def add_squad(self, name: str, pool: Pool, make_engine: Callable[[], Engine]) -> Squad:
+        """Bring in a pool's replicas, ready from the start."""
+        squad = Squad(name, pool, make_engine, len(self.squads) << 20, {}, set())
+        self.squads.append(squad)
+        for _ in range(pool.replicas):
+            self._make(squad).started()
+        return squad
+
+    def squad_of(self, replica: Replica) -> Squad:
+        """Which pool a replica belongs to."""
+        return self._squad_of[replica.name][0]
+
+    def add(self, squad: Squad) -> Replica:
+        """Ask for one more replica; it is ready after its pool's cold start."""
+        replica = self._make(squad)
+        self._start_at(replica, self._clock.now)
+        return replica
+
+    def drain(self, squad: Squad, count: int) -> list[Replica]:
+        """Let `count` replicas go: those not ready first, then the youngest, each as soon as nothing of it is in flight."""
+        staying = [(replica.is_ready, -ordinal, replica) for ordinal, replica in squad.replicas.items()]
+        staying = [entry for entry in staying if -entry[1] not in squad.draining]
+        leaving = [replica for _, _, replica in sorted(staying, key=lambda entry: entry[:2])[:count]]
+        for replica in leaving:
+            squad.draining.add(self._squad_of[replica.name][1])
+            self.watcher.on_leaving(replica)
+        return leaving
+
+    def drained(self, replica: Replica) -> None:
+        """Take away a replica that is done."""
+        squad, ordinal = self._squad_of.pop(replica.name)
+        del squad.replicas[ordinal]
+        del self.by_name[replica.name]
+        squad.draining.discard(ordinal)
+        self._restarts.pop(replica.name, None)
+        self.nodes.leave(replica.name)
+        replica.remove()
+        self._recorder.event(self._clock.now, "replica_removed", replica.name, "drained and removed")
+
+    def crash(self, replica: Replica, lasts: float, *, silently: bool = False) -> None:
+        """Let a replica lose everything and be away for `lasts`, then start cold."""
+        was_ready = replica.is_ready
+        if was_ready:
+            replica.pass_time(self._clock.now)
+            self.watcher.on_lost(replica, silently)
+        replica.crash(silently=silently)
+        self._start_at(replica, self._clock.now + lasts)
+
+    def _make(self, squad: Squad) -> Replica:
+        ordinal = 0
+        while ordinal in squad.replicas:
+            ordinal += 1
+        name = f"{squad.name}-{ordinal}"
+        replica = Replica(
+            name=name,
+            index=squad.first_index + ordinal,
+            pool=squad.name,
+            model=squad.pool.model,
+            node=self.nodes.seat(name, squad.name, squad.pool.replicas_per_node),
+            engine=squad.make_engine(),
+            clock=self._clock,
+            wire=Wire(self._hop),
+            listener=self.watcher,
+        )
+        squad.replicas[ordinal] = replica
+        squad.replicas = dict(sorted(squad.replicas.items()))
+        self.all_replicas.append(replica)
+        self.by_name[name] = replica
+        self._squad_of[name] = (squad, ordinal)
+        return replica
+
+    def _start_at(self, replica: Replica, when: float) -> None:
+        """Begin a cold start then; a later crash puts it off, an earlier one does not bring it forward."""
+        squad, ordinal = self._squad_of[replica.name]
+        ready_at = when + squad.pool.cold_start
+        pending = self._restarts.get(replica.name)
+        if pending is not None:
+            ready_at = max(ready_at, pending.about[1])
+        call = self._clock.call_at(
+            ready_at, Turn.READY + squad.first_index + ordinal, self._on_started, (replica, ready_at)
+        )
+        self._restarts[replica.name] = call
+
+    def _on_started(self, call: Call) -> None:
+        replica: Replica = call.about[0]
+        if self._restarts.get(replica.name) is not call or replica.phase is Phase.GONE:
+            return
+        del self._restarts[replica.name]
+        self._recorder.event(self._clock.now, "replica_ready", replica.name, "cold start over")
+        replica.started()

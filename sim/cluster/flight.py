@@ -1,0 +1,241 @@
+"""One flight: a scenario's cluster is built in simulated time, its workload is flown through it, and the record comes back.
+
+Start here. Building order is the order of the parts: fleet, router, gateway, clients, then what disturbs and what
+watches them. Same scenario, workload and seed: same record, whatever else the process does.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from reference.custom_policy import PolicyError, routing_for
+from reference.engine.sequence import EngineError
+from reference.policy.ejection import EjectionSettings
+from reference.policy.pool import Pool, PoolSettings
+from reference.policy.routing.registry import UnknownPolicy
+from sim.cluster.autoscaler import Autoscaler
+from sim.cluster.clients import Clients
+from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.faults import Faults
+from sim.cluster.fleet import Fleet
+from sim.cluster.gateway import Gateway
+from sim.cluster.machines import Machine, machine_for
+from sim.cluster.recorder import CANCELLED, Recorder
+from sim.cluster.router import Desk, Router
+from sim.cluster.sampler import Sampler, gateway_samples
+from sim.experiment.errors import InputError
+from sim.experiment.record import RunRecord
+from sim.experiment.scenario import LoadedScenario
+from sim.experiment.schema import Cluster, Scenario
+from sim.experiment.schema import Router as RouterSettings
+from sim.experiment.workload import Workload
+from sim.hardware import HardwareError
+
+RUNG = "sim"
+
+OVERTIME_SECONDS = 3600.0
+"""How long after the workload's window open requests are flown on; then they are cancelled."""
+
+
+def fly(
+    loaded: LoadedScenario,
+    workload: Workload,
+    *,
+    progress: Callable[[float], None] | None = None,
+    leaping: bool = True,
+    seed: int | None = None,
+) -> RunRecord:
+    """Fly `workload` through the scenario's cluster in simulated time.
+
+    `progress` is told the share of the window that has passed. `seed` stands in for the scenario's. `leaping` off takes
+    every step of every engine singly, with the same record.
+
+    Raises:
+        InputError: a policy, GPU, model or fault target is unknown, or a model does not fit its GPU.
+    """
+    began = time.perf_counter()
+    flight = Flight(loaded, workload, progress=progress, leaping=leaping, seed=seed)
+    flight.run()
+    record = flight.record()
+    wall_seconds = time.perf_counter() - began
+    record.diagnostics["wall_seconds"] = wall_seconds
+    record.diagnostics["requests_per_wall_second"] = len(workload.requests) / wall_seconds
+    return record
+
+
+class Flight:
+    """The parts of one flight, put together. Built, run once, and asked for its record."""
+
+    def __init__(
+        self,
+        loaded: LoadedScenario,
+        workload: Workload,
+        *,
+        progress: Callable[[float], None] | None = None,
+        leaping: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        scenario = loaded.scenario
+        cluster = scenario.cluster
+        self._loaded = loaded
+        self._workload = workload
+        self._hop = hop = cluster.network.hop
+        self.seed = scenario.seed if seed is None else seed
+        self.clock = clock = Clock()
+        self.recorder = recorder = Recorder(workload, self._on_all_ended)
+        self.fleet = fleet = Fleet(clock, recorder, hop)
+        self._over = clock.event()
+        self.machines: dict[str, Machine] = {}
+        self.router = Router(
+            settings=cluster.router,
+            desks=self._desks(loaded, cluster),
+            requests=workload.requests,
+            clock=clock,
+            fleet=fleet,
+            recorder=recorder,
+            hop=hop,
+            chance=self._stream("errors"),
+        )
+        fleet.watcher = self.router
+        self._build_fleet(cluster, leaping)
+        self.router.open()
+        gateway = Gateway(
+            settings=cluster.gateway,
+            clock=clock,
+            router=self.router,
+            recorder=recorder,
+            hop=hop,
+            router_overhead=cluster.router.overhead,
+        )
+        Clients(workload.requests, clock, gateway, recorder)
+        Faults(scenario.faults, fleet, clock, recorder)
+        self._sampler = Sampler(
+            clock=clock,
+            fleet=fleet,
+            router=self.router,
+            recorder=recorder,
+            interval=scenario.measure.sample_interval,
+            duration=workload.duration_seconds,
+            progress=progress,
+        )
+
+    def run(self) -> None:
+        """Fly until every request has ended and the window is over, or overtime is."""
+        clock = self.clock
+        clock.call_at(self._workload.duration_seconds + OVERTIME_SECONDS, Turn.LANDING, self._on_overtime)
+        if not self._workload.requests:
+            self._on_all_ended()
+        clock.run(until=self._over)
+
+    def record(self) -> RunRecord:
+        """Put together what happened."""
+        scenario, workload = self._loaded.scenario, self._workload
+        record = RunRecord(
+            scenario_name=scenario.name,
+            scenario_yaml=self._loaded.yaml_text,
+            rung=RUNG,
+            seed=self.seed,
+            workload_hash=workload.content_hash,
+            warm_up_seconds=scenario.measure.warm_up,
+            duration_seconds=workload.duration_seconds,
+        )
+        self.recorder.write_into(record)
+        record.samples += gateway_samples(self.recorder, self._sampler.instants, self._hop)
+        record.gaps = self._gaps()
+        record.facts = self._facts(scenario)
+        return record
+
+    def _stream(self, subsystem: str) -> Callable[[], float]:
+        """One named stream of chance per subsystem, so that one more draw in one leaves the others alone."""
+        return random.Random(f"{self.seed}/{subsystem}").random
+
+    def _desks(self, loaded: LoadedScenario, cluster: Cluster) -> dict[str, Desk]:
+        desks: dict[str, Desk] = {}
+        policy = cluster.router.policy
+        for pool in cluster.pools:
+            if pool.model not in desks:
+                try:
+                    routing = routing_for(policy.name, policy.options, loaded.base_dir)
+                except (PolicyError, UnknownPolicy) as error:
+                    raise InputError(f"cluster.router.policy: {error}") from error
+                chance = self._stream(f"routing/{pool.model}")
+                desks[pool.model] = Desk(Pool(_pool_settings(cluster.router), routing, chance), pool.block_size)
+        return desks
+
+    def _build_fleet(self, cluster: Cluster, leaping: bool) -> None:
+        for pool in cluster.pools:
+            name = pool.name or pool.engine
+            try:
+                machine = self.machines[name] = machine_for(pool, leaping=leaping)
+            except (HardwareError, EngineError) as error:
+                raise InputError(f"cluster.pools: {name}: {error}") from error
+            squad = self.fleet.add_squad(name, pool, machine.make_engine)
+            if pool.autoscale is not None:
+                Autoscaler(
+                    settings=pool.autoscale,
+                    squad=squad,
+                    fleet=self.fleet,
+                    clock=self.clock,
+                    recorder=self.recorder,
+                )
+
+    def _on_all_ended(self) -> None:
+        end = max(self.clock.now, self._workload.duration_seconds, self.recorder.last_ended)
+        self.clock.call_at(end, Turn.LANDING, self._land)
+
+    def _on_overtime(self, call: Call) -> None:
+        for index, status in enumerate(self.recorder.status):
+            if not status:
+                self.recorder.end(index, self.clock.now, CANCELLED, "flight over")
+
+    def _land(self, call: Call) -> None:
+        self._over.succeed()
+
+    def _gaps(self) -> list[tuple[float, float, float]]:
+        pooled: dict[float, int] = {}
+        for replica in self.fleet.all_replicas:
+            for seconds, count in replica.engine.gaps.items():
+                pooled[seconds] = pooled.get(seconds, 0) + count
+        return [(seconds, 1.0, float(count)) for seconds, count in sorted(pooled.items())]
+
+    def _facts(self, scenario: Scenario) -> dict[str, Any]:
+        end = self.clock.now
+        seconds: dict[str, float] = {squad.name: 0.0 for squad in self.fleet.squads}
+        counters: dict[str, dict[str, int]] = {squad.name: {} for squad in self.fleet.squads}
+        for replica in self.fleet.all_replicas:
+            gone_at = end if replica.gone_at is None else replica.gone_at
+            seconds[replica.pool] += gone_at - replica.created_at
+            into = counters[replica.pool]
+            for name, count in replica.engine.counters.as_dict().items():
+                into[name] = into.get(name, 0) + count
+        prices = [self.machines[name].price_per_hour for name in seconds]
+        cost_per_hour = None
+        if all(price is not None for price in prices) and end:
+            cost_per_hour = sum(
+                price * used / end for price, used in zip(prices, seconds.values(), strict=True) if price is not None
+            )
+        return {
+            "rows_read": self._workload.rows_read,
+            "dropped": dict(self._workload.dropped),
+            "notes": list(self._workload.notes),
+            "flown_seconds": end,
+            "replica_seconds": seconds,
+            "cost_per_hour": cost_per_hour,
+            "engine": counters,
+        }
+
+
+def _pool_settings(router: RouterSettings) -> PoolSettings:
+    queue, retry, ejection = router.queue, router.retry, router.ejection
+    return PoolSettings(
+        max_queued=queue.max_requests,
+        max_wait_seconds=queue.max_wait,
+        max_in_flight_per_endpoint=queue.max_in_flight_per_endpoint,
+        max_attempts=retry.max_attempts,
+        retry_budget_ratio=retry.budget,
+        retry_min_per_second=retry.min_per_second,
+        ejection=EjectionSettings(ejection.consecutive_failures, ejection.base, ejection.max),
+    )

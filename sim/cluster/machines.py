@@ -1,0 +1,106 @@
+"""A pool of the scenario as machines: engine settings, step cost, KV blocks and price.
+
+The one place where the scenario's pool block meets the engine and the hardware models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reference.engine.engine import Engine
+from reference.engine.settings import EngineSettings
+from reference.engine.step_cost import StepCost
+from sim.experiment.schema import Pool
+
+DEFAULT_NUM_BLOCKS = 16_384
+"""KV blocks of a replica whose step cost is given outright and whose memory is not: some 262,000 tokens."""
+
+DEFAULT_MAX_MODEL_LEN = 131_072
+"""Where neither the scenario nor the model's shape gives one: as long as current models allow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What one replica of a pool is made of."""
+
+    settings: EngineSettings
+    cost: StepCost
+    price_per_hour: float | None
+    """US dollars; None when the pool names no GPU."""
+
+    @property
+    def make_engine(self) -> Callable[[], Engine]:
+        """Make an empty engine, each time a new one."""
+        return lambda: Engine(self.settings, self.cost)
+
+
+def machine_for(pool: Pool, *, leaping: bool = True) -> Machine:
+    """Work out what a replica of `pool` is.
+
+    Raises:
+        HardwareError: a name is unknown, or the model does not fit the GPU.
+        EngineError: the settings exclude each other.
+    """
+    cost, num_blocks, price = _explicit(pool) if pool.step_cost is not None else _of_gpu(pool)
+    settings = EngineSettings(
+        max_num_seqs=pool.max_num_seqs,
+        max_num_batched_tokens=max(pool.max_num_batched_tokens, pool.max_num_seqs),
+        max_model_len=pool.max_model_len or _longest(pool),
+        block_size=pool.block_size,
+        num_blocks=pool.num_gpu_blocks or num_blocks,
+        prefix_caching=pool.prefix_caching,
+        rules=pool.engine,
+        leaping=leaping,
+    )
+    return Machine(settings=settings, cost=cost, price_per_hour=price)
+
+
+def _explicit(pool: Pool) -> tuple[StepCost, int, float | None]:
+    given = pool.step_cost
+    assert given is not None
+    cost = StepCost.linear(given.base, given.per_prefill_token, given.per_sequence, given.per_context_token)
+    return cost, DEFAULT_NUM_BLOCKS, _price(pool)
+
+
+def _of_gpu(pool: Pool) -> tuple[StepCost, int, float | None]:
+    from sim.hardware import HardwareError, kv_blocks_for, step_cost_for
+
+    if pool.gpu is None:
+        raise HardwareError(f"pool of {pool.model}: name a gpu, or give a step_cost")
+    cost = step_cost_for(
+        pool.gpu,
+        pool.model,
+        tensor_parallel=pool.tensor_parallel,
+        weights=pool.weights,
+        kv_cache=pool.kv_cache,
+        engine=pool.engine,
+    )
+    num_blocks = pool.num_gpu_blocks or kv_blocks_for(
+        pool.gpu,
+        pool.model,
+        tensor_parallel=pool.tensor_parallel,
+        weights=pool.weights,
+        kv_cache=pool.kv_cache,
+        block_size=pool.block_size,
+        gpu_memory_utilization=pool.gpu_memory_utilization,
+        max_num_batched_tokens=pool.max_num_batched_tokens,
+        max_num_seqs=pool.max_num_seqs,
+    )
+    return cost, num_blocks, _price(pool)
+
+
+def _longest(pool: Pool) -> int:
+    if pool.gpu is None:
+        return DEFAULT_MAX_MODEL_LEN
+    from sim.hardware import find_model
+
+    return find_model(pool.model).max_model_len
+
+
+def _price(pool: Pool) -> float | None:
+    if pool.gpu is None:
+        return None
+    from sim.hardware import price_per_hour_usd
+
+    return price_per_hour_usd(pool.gpu, pool.tensor_parallel)

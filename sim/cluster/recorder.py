@@ -1,0 +1,99 @@
+"""What happened, as columns: a row for each request of the workload, the decisions about it, and what befell the cluster.
+
+Everything is seen from the client: the caller adds the hops on the way back. Refuses to judge; measures do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import nan
+from typing import Any
+
+from sim.experiment.record import RunRecord
+from sim.experiment.workload import Workload
+
+OK = "ok"
+REFUSED = "refused"
+FAILED = "failed"
+TIMED_OUT = "timed_out"
+CANCELLED = "cancelled"
+
+
+class Recorder:
+    """The rows of one flight. A request's row is written while it flies and closed once, by the first to end it."""
+
+    def __init__(self, workload: Workload, when_all_ended: Callable[[], None]) -> None:
+        self._workload = workload
+        self._when_all_ended = when_all_ended
+        count = len(workload.requests)
+        self.num_open = count
+        """Requests not ended, those yet to be sent included."""
+        self.last_ended = 0.0
+        self.sent = [nan] * count
+        self.first_token = [nan] * count
+        self.last_token = [nan] * count
+        self.ended = [nan] * count
+        self.output_tokens = [0] * count
+        self.cached_tokens = [0] * count
+        self.status: list[str] = [""] * count
+        """Empty while the request is open."""
+        self.reason: list[str] = [""] * count
+        self.http_status = [0] * count
+        self.attempts = [0] * count
+        self.endpoint: list[str] = [""] * count
+        self.decisions: list[tuple[float, int, int, str, str, tuple[tuple[str, float], ...]]] = []
+        self.events: list[dict[str, Any]] = []
+        self.samples: list[tuple[float, str, str, float]] = []
+
+    def end(self, index: int, at: float, status: str, reason: str = "", http_status: int = 0) -> bool:
+        """Close a row; False when it was closed before, which leaves it as it is."""
+        if self.status[index]:
+            return False
+        self.status[index] = status
+        self.reason[index] = reason
+        self.http_status[index] = http_status
+        self.ended[index] = at
+        if at > self.last_ended:
+            self.last_ended = at
+        self.num_open -= 1
+        if not self.num_open:
+            self._when_all_ended()
+        return True
+
+    def event(self, at: float, kind: str, target: str, about: str, lasts: float | None = None) -> None:
+        """Log a fault, a scaling, a restart."""
+        self.events.append({"at": at, "kind": kind, "target": target, "lasts": lasts, "about": about})
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Give the rows as `sim.experiment.record.REQUEST_COLUMNS` names them."""
+        requests = self._workload.requests
+        return {
+            "index": [request.index for request in requests],
+            "traffic_class": [request.traffic_class for request in requests],
+            "tenant": [request.tenant for request in requests],
+            "model": [request.model for request in requests],
+            "session": [request.session for request in requests],
+            "priority": [request.priority for request in requests],
+            "scheduled": [request.scheduled for request in requests],
+            "sent": self.sent,
+            "first_token": self.first_token,
+            "last_token": self.last_token,
+            "ended": self.ended,
+            "input_tokens": [request.input_tokens for request in requests],
+            "output_tokens": self.output_tokens,
+            "first_chunk_tokens": [1 if tokens else 0 for tokens in self.output_tokens],
+            "chunks": self.output_tokens.copy(),
+            "cached_tokens": self.cached_tokens,
+            "status": self.status,
+            "reason": self.reason,
+            "http_status": self.http_status,
+            "attempts": self.attempts,
+            "endpoint": self.endpoint,
+        }
+
+    def write_into(self, record: RunRecord) -> None:
+        """Hand everything over."""
+        record.requests = self.columns()
+        record.decisions = self.decisions
+        record.samples = self.samples
+        record.events = sorted(self.events, key=lambda event: event["at"])

@@ -1,0 +1,220 @@
+"""One replica in simulated time: the engine, when it wakes, whether it is there, and the wire between it and the router.
+
+The engine says when something next becomes visible; the replica asks the clock to wake it then, and sends what it sees
+to the router one hop later. Nothing is sent per token.
+
+Life: starting (a cold start) → ready → down (crashed, or its node lost, up to the end of the next cold start) → ready …
+→ gone (scaled away).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+from typing import Protocol
+
+from reference.engine.engine import Engine
+from reference.engine.sequence import FIRST_TOKEN, Event, Rejected, Sequence
+from reference.policy.view import Observation
+from sim.cluster.clock import Call, Clock, Turn
+
+
+class Phase(Enum):
+    """Where a replica is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DOWN = "down"
+    GONE = "gone"
+
+
+class Listener(Protocol):
+    """Who hears of a replica's requests: the router. Times are those of the replica, before the hop."""
+
+    def on_first_token(self, replica: Replica, event: Event) -> None:
+        """A request got its first token."""
+
+    def on_finished(self, replica: Replica, events: list[Event]) -> None:
+        """Requests got their last token in the same step."""
+
+
+class Wire:
+    """The connection between the router and a replica. While cut, nothing passes; what was sent arrives once it is whole.
+
+    That is TCP's way: established streams are resent, a new connection waits for its timeout.
+    """
+
+    __slots__ = ("hop", "whole_at")
+
+    def __init__(self, hop: float) -> None:
+        self.hop = hop
+        self.whole_at = -inf
+
+    def cut(self, until: float) -> None:
+        """Cut it until then, or longer if it was cut for longer."""
+        self.whole_at = max(self.whole_at, until)
+
+    def arrival(self, sent: float) -> float:
+        """When something sent at `sent` arrives at the other end."""
+        whole_at = self.whole_at
+        return (sent if sent >= whole_at else whole_at) + self.hop
+
+
+class Replica:
+    """A model server as a machine room knows it. Made when asked for; `started` makes it ready."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        index: int,
+        pool: str,
+        model: str,
+        node: str,
+        engine: Engine,
+        clock: Clock,
+        wire: Wire,
+        listener: Listener,
+    ) -> None:
+        self.name = name
+        self.index = index
+        """Its place among simultaneous events."""
+        self.component = f"replica/{name}"
+        self.pool = pool
+        self.model = model
+        self.node = node
+        self.engine = engine
+        self.wire = wire
+        self.phase = Phase.STARTING
+        self.is_silent = False
+        """Gone without a word: connections are not refused, they time out (its node is lost)."""
+        self.error_shares: list[float] = []
+        """Of the error bursts under way."""
+        self.created_at = clock.now
+        self.gone_at: float | None = None
+        self.num_in_flight = 0
+        """Dispatched to it and not answered, as the router counts."""
+        self._turn = Turn.STEP + index
+        self._clock = clock
+        self._listener = listener
+        self._wake: Call | None = None
+        self._wake_time = inf
+        self._slowness: list[float] = []
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.name} {self.phase.value} on {self.node}>"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it serves."""
+        return self.phase is Phase.READY
+
+    @property
+    def error_share(self) -> float:
+        """The share of requests it answers with an error."""
+        spared = 1.0
+        for share in self.error_shares:
+            spared *= 1.0 - share
+        return 1.0 - spared
+
+    def submit(self, sequence: Sequence) -> Rejected | None:
+        """Hand a sequence to the engine now."""
+        rejected = self.engine.submit(sequence, self._clock._now)
+        self._arm()
+        return rejected
+
+    def abort(self, request_id: int) -> None:
+        """Let a sequence go; its seat is free from the next step on."""
+        now = self._clock.now
+        self.pass_time(now)
+        if self.engine.abort(request_id, now):
+            self._arm()
+
+    def observe(self) -> Observation:
+        """Read what a scrape reports now."""
+        now = self._clock.now
+        self.pass_time(now)
+        engine = self.engine
+        return Observation(now, engine.num_running, engine.num_waiting, engine.kv_usage)
+
+    def pass_time(self, now: float) -> None:
+        """Bring the engine up to now and tell the router what became visible."""
+        events = self.engine.advance(now)
+        if events:
+            self._tell(events)
+
+    def slow(self, factor: float) -> None:
+        """Make steps take longer by a factor, on top of other slowness."""
+        self._slowness.append(factor)
+        self._set_speed()
+
+    def recover(self, factor: float) -> None:
+        """Take one slowness away again."""
+        self._slowness.remove(factor)
+        self._set_speed()
+
+    def stall(self, until: float) -> None:
+        """Begin no step before `until`."""
+        self.pass_time(self._clock.now)
+        self.engine.stall(until, self._clock.now)
+        self._arm()
+
+    def crash(self, *, silently: bool = False) -> None:
+        """Lose every sequence and the prefix cache, and serve nobody until started again."""
+        self.pass_time(self._clock.now)
+        self.engine.crash(self._clock.now)
+        self.phase = Phase.DOWN
+        self.is_silent = silently
+        self._disarm()
+
+    def started(self) -> None:
+        """Become ready: the cold start is over."""
+        self.phase = Phase.READY
+        self.is_silent = False
+
+    def remove(self) -> None:
+        """Leave for good."""
+        self.phase = Phase.GONE
+        self.gone_at = self._clock.now
+        self._disarm()
+
+    def _set_speed(self) -> None:
+        factor = 1.0
+        for slowness in self._slowness:
+            factor *= slowness
+        self.pass_time(self._clock.now)
+        self.engine.slow(factor, self._clock.now)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Ask to be woken when the engine has something to show."""
+        wake_at = self.engine.wake_at()
+        if wake_at is None:
+            self._disarm()
+        elif wake_at != self._wake_time:
+            now = self._clock._now
+            self._wake_time = wake_at
+            self._wake = self._clock.call_at(wake_at if wake_at > now else now, self._turn, self._on_wake)
+
+    def _disarm(self) -> None:
+        self._wake = None
+        self._wake_time = inf
+
+    def _on_wake(self, call: Call) -> None:
+        if call is not self._wake:
+            return
+        self._wake_time = inf
+        events = self.engine.advance(self._clock._now)
+        if events:
+            self._tell(events)
+        self._arm()
+
+    def _tell(self, events: list[Event]) -> None:
+        finished: list[Event] = []
+        for event in events:
+            if event.kind is FIRST_TOKEN:
+                self._listener.on_first_token(self, event)
+            else:
+                finished.append(event)
+        if finished:
+            self._listener.on_finished(self, finished)

@@ -1,0 +1,375 @@
+"""The router in simulated time: a shell around one policy pool per model, as the asyncio router is.
+
+The pool decides; this carries its actions out and tells it what a real router would hear, when it would hear it: answers
+and failures one hop after they happen, gauges of replicas as the last scrape read them, replicas that vanish once a
+health check has missed them. A first token is told to the pool together with what follows it, because nothing between
+the two depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf, nan
+
+from reference.engine.sequence import Event, Sequence
+from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
+from reference.policy.view import Observation, RequestView
+from reference.tokens import hash_segments
+from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.fleet import Fleet
+from sim.cluster.recorder import FAILED, OK, REFUSED, Recorder
+from sim.cluster.replica import Replica
+from sim.experiment.schema import Router as RouterSettings
+from sim.experiment.workload import WorkloadRequest
+
+CONNECT_TIMEOUT_SECONDS = 1.0
+"""How long the router tries to reach a replica that does not answer at all."""
+
+_ATTEMPT_BITS = 32
+_INDEX_MASK = (1 << _ATTEMPT_BITS) - 1
+
+
+class Transit:
+    """One dispatch of a request: from the router's decision until its answer, failure or abandonment is known there."""
+
+    __slots__ = ("attempt", "first_token_at", "is_in_engine", "key", "replica", "request")
+
+    def __init__(self, request: WorkloadRequest, attempt: int, replica: Replica) -> None:
+        self.request = request
+        self.attempt = attempt
+        self.replica = replica
+        self.key = request.index | attempt << _ATTEMPT_BITS
+        """Its id in the engine: a retry is another sequence."""
+        self.first_token_at = inf
+        """When the first token reached, or will reach, the router."""
+        self.is_in_engine = False
+
+
+class Desk:
+    """What the router keeps of one model: its policy pool, and when the pool wants to be looked at again."""
+
+    __slots__ = ("admitted", "block_size", "expiry", "pool")
+
+    def __init__(self, pool: Pool, block_size: int) -> None:
+        self.pool = pool
+        self.block_size = block_size
+        self.admitted: set[str] = set()
+        """Names of the replicas that are endpoints now."""
+        self.expiry = inf
+
+
+class Router:
+    """The router of one flight. `open` admits the replicas that are ready; then requests arrive."""
+
+    def __init__(
+        self,
+        *,
+        settings: RouterSettings,
+        desks: dict[str, Desk],
+        requests: tuple[WorkloadRequest, ...],
+        clock: Clock,
+        fleet: Fleet,
+        recorder: Recorder,
+        hop: float,
+        chance: Callable[[], float],
+    ) -> None:
+        self._health_interval = settings.health_interval
+        self._desks = desks
+        self._requests = requests
+        self._clock = clock
+        self._fleet = fleet
+        self._recorder = recorder
+        self._hop = hop
+        self._way_back = 2 * hop
+        self._chance = chance
+        self._transits: dict[int, Transit] = {}
+        """The dispatches under way, by index of the request."""
+        self._draining: set[Replica] = set()
+        self.when_left: Callable[[WorkloadRequest, int | None], None] | None = None
+        """Told of every request that leaves the router: with the tokens it used, or None if it reached no replica."""
+        clock.every(settings.scrape_interval, Turn.SCRAPE, self._scrape, first=hop)
+        clock.every(settings.health_interval, Turn.HEALTH, self._check_health)
+
+    def open(self) -> None:
+        """Admit every replica that is ready, as a router does that starts after them."""
+        self._check_health(self._clock.now)
+
+    @property
+    def num_queued(self) -> int:
+        """Requests that wait for an endpoint."""
+        return sum(desk.pool.num_queued for desk in self._desks.values())
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests dispatched and not answered, as far as the router knows."""
+        return len(self._transits)
+
+    # What clients and the gateway bring
+
+    def on_arrival(self, request: WorkloadRequest) -> None:
+        """Take a request in, now."""
+        if self._recorder.status[request.index]:
+            return
+        now = self._clock._now
+        desk = self._desks.get(request.model)
+        if desk is None:
+            self._close(request, now, REFUSED, "no such model", 404, None)
+            return
+        deadline = request.deadline_seconds
+        view = RequestView(
+            str(request.index),
+            request.model,
+            now,
+            request.input_tokens,
+            None,
+            hash_segments(request.prompt, desk.block_size) if request.prompt else (),
+            request.tenant,
+            request.traffic_class,
+            request.priority,
+            request.session or None,
+            None if deadline is None else request.scheduled + deadline,
+        )
+        self._act(desk, desk.pool.submit(view, now), now)
+
+    def on_leave(self, request: WorkloadRequest) -> None:
+        """Hear that a client has gone, and let go of whatever is under way for it."""
+        now = self._clock.now
+        desk = self._desks.get(request.model)
+        if desk is None:
+            return
+        transit = self._transits.get(request.index)
+        if transit is not None:
+            self._forget(transit)
+            self._clock.call_at(transit.replica.wire.arrival(now), Turn.LEAVE + request.index, self._on_abort, transit)
+        self._act(desk, desk.pool.cancel(str(request.index), now), now)
+        self._let_drained_go()
+
+    # What replicas bring
+
+    def on_first_token(self, replica: Replica, event: Event) -> None:
+        """Note when a first token gets through."""
+        key = event.request_id
+        index = key & _INDEX_MASK  # type: ignore[operator]
+        transit = self._transits.get(index)
+        if transit is None or transit.key != key:
+            return
+        transit.first_token_at = at = replica.wire.arrival(event.at)
+        recorder = self._recorder
+        if not recorder.status[index]:
+            recorder.first_token[index] = at + self._way_back
+            recorder.cached_tokens[index] = event.cached_tokens
+
+    def on_finished(self, replica: Replica, events: list[Event]) -> None:
+        """Send last tokens on their way to the router."""
+        self._clock.call_at(replica.wire.arrival(events[0].at), Turn.ANSWER + replica.index, self._on_answers, events)
+
+    def on_lost(self, replica: Replica, silently: bool) -> None:
+        """Let the router learn that what was in a replica's engine is lost: by a reset, or by silence."""
+        lost = [transit for transit in self._transits.values() if transit.replica is replica and transit.is_in_engine]
+        now = self._clock.now
+        for transit in lost:
+            transit.is_in_engine = False
+            if not self._recorder.status[transit.request.index]:
+                self._recorder.output_tokens[transit.request.index] = replica.engine.num_generated(transit.key)
+        if not silently:
+            turn = Turn.ANSWER + replica.index
+            self._clock.call_at(replica.wire.arrival(now), turn, self._on_failures, (lost, "connection lost", 502))
+        else:
+            next_check = (now // self._health_interval + 1) * self._health_interval
+            turn = Turn.HEALTH + 1 + replica.index
+            self._clock.call_at(next_check, turn, self._on_failures, (lost, "connection lost", 504))
+
+    def on_leaving(self, replica: Replica) -> None:
+        """Dispatch nothing more to a replica, and let it go when nothing is in flight to it."""
+        self._draining.add(replica)
+        desk, now = self._desk_of(replica), self._clock.now
+        self._act(desk, desk.pool.drain(replica.name, now), now)
+        self._let_drained_go()
+
+    # Carrying out what a pool decides
+
+    def _act(self, desk: Desk, actions: Iterable[Action], now: float) -> None:
+        for action in actions:
+            if type(action) is Dispatch:
+                self._dispatch(action, now)
+            elif type(action) is Refuse:
+                rejected = action.rejected
+                request = self._requests[int(action.request.request_id)]
+                attempt = self._recorder.attempts[request.index]
+                self._recorder.decisions.append((now, request.index, attempt, "", rejected.reason, ()))
+                self._close(request, now, REFUSED, rejected.reason, rejected.status, None)
+        pool = desk.pool
+        if pool.num_queued:
+            deadline = pool.next_deadline()
+            if deadline is not None and deadline < desk.expiry:
+                desk.expiry = deadline
+                self._clock.call_at(max(deadline, now), Turn.EXPIRE, self._on_expiry, desk)
+
+    def _dispatch(self, action: Dispatch, now: float) -> None:
+        request = self._requests[int(action.request.request_id)]
+        index = request.index
+        decision = action.decision
+        attempt = action.attempt
+        name = decision.endpoint
+        replica = self._fleet.by_name[name]
+        self._transits[index] = transit = Transit(request, attempt, replica)
+        replica.num_in_flight += 1
+        recorder = self._recorder
+        recorder.attempts[index] = attempt
+        recorder.endpoint[index] = name
+        recorder.decisions.append((now, index, attempt, name, decision.reason, decision.scores))
+        arrival = replica.wire.arrival(now)
+        if arrival - now > CONNECT_TIMEOUT_SECONDS:
+            self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
+        else:
+            self._clock.call_at(arrival, Turn.SUBMIT + index, self._on_submit, transit)
+
+    def _on_submit(self, call: Call) -> None:
+        """A request reaches a replica, or what is left of it."""
+        transit: Transit = call.about
+        request = transit.request
+        if self._transits.get(request.index) is not transit:
+            return
+        replica = transit.replica
+        now = self._clock._now
+        if not replica.is_ready:
+            if replica.is_silent:
+                self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
+            else:
+                self._fail_at(replica.wire.arrival(now), transit, "connection refused", 502)
+            return
+        if replica.error_shares and self._chance() < replica.error_share:
+            self._fail_at(replica.wire.arrival(now), transit, "server error", 500)
+            return
+        hashes = hash_segments(request.prompt, replica.engine.settings.block_size) if request.prompt else ()
+        transit.is_in_engine = True
+        rejected = replica.submit(Sequence(transit.key, request.input_tokens, request.output_tokens, hashes))
+        if rejected is not None:
+            transit.is_in_engine = False
+            self._fail_at(replica.wire.arrival(now), transit, rejected.reason, rejected.status)
+
+    def _on_answers(self, call: Call) -> None:
+        """Last tokens reach the router."""
+        now = self._clock._now
+        recorder = self._recorder
+        for event in call.about:
+            key = event.request_id
+            index = key & _INDEX_MASK
+            transit = self._transits.get(index)
+            if transit is None or transit.key != key:
+                continue
+            self._forget(transit)
+            request = transit.request
+            if not recorder.status[index]:
+                recorder.output_tokens[index] = event.output_tokens
+                recorder.last_token[index] = now + self._way_back
+                self._close(request, now, OK, "", 200, request.input_tokens + event.output_tokens)
+            desk = self._desks[request.model]
+            self._act(desk, desk.pool.finished(str(index), Outcome.OK, now), now)
+        if self._draining:
+            self._let_drained_go()
+
+    def _fail_at(self, when: float, transit: Transit, reason: str, status: int) -> None:
+        turn = Turn.ANSWER + transit.replica.index
+        self._clock.call_at(when, turn, self._on_failures, ([transit], reason, status))
+
+    def _on_failures(self, call: Call) -> None:
+        """Attempts have failed, as the router now knows."""
+        transits, reason, status = call.about
+        now = self._clock.now
+        for transit in transits:
+            if self._transits.get(transit.request.index) is transit:
+                self._forget(transit)
+                self._fail(transit, reason, status, now)
+        self._let_drained_go()
+
+    def _fail(self, transit: Transit, reason: str, status: int, now: float) -> None:
+        request, recorder = transit.request, self._recorder
+        index, request_id = request.index, str(request.index)
+        desk = self._desks[request.model]
+        is_open = not recorder.status[index]
+        if transit.first_token_at <= now:
+            desk.pool.first_token(request_id, transit.first_token_at)
+            if is_open:
+                recorder.last_token[index] = now + self._way_back
+                status = 200
+        elif is_open:
+            recorder.first_token[index] = nan
+            recorder.output_tokens[index] = 0
+        outcome = Outcome.CLIENT_ERROR if 400 <= status < 500 else Outcome.FAILED
+        actions = desk.pool.finished(request_id, outcome, now)
+        used = recorder.output_tokens[index] + request.input_tokens
+        if outcome is Outcome.CLIENT_ERROR:
+            self._close(request, now, REFUSED, reason, status, None)
+        elif any(type(action) is Fail for action in actions):
+            self._close(request, now, FAILED, reason, status, used)
+        self._act(desk, actions, now)
+
+    def _close(
+        self, request: WorkloadRequest, now: float, status: str, reason: str, http_status: int, used_tokens: int | None
+    ) -> None:
+        """Let the client have its end, and the gateway the account."""
+        if self._recorder.end(request.index, now + self._way_back, status, reason, http_status) and self.when_left:
+            self.when_left(request, used_tokens)
+
+    def _on_abort(self, call: Call) -> None:
+        """News that a client has gone reaches the replica."""
+        transit: Transit = call.about
+        if transit.is_in_engine:
+            transit.replica.abort(transit.key)
+
+    def _on_expiry(self, call: Call) -> None:
+        desk: Desk = call.about
+        now = self._clock.now
+        desk.expiry = inf
+        self._act(desk, desk.pool.expire(now), now)
+
+    def _forget(self, transit: Transit) -> None:
+        del self._transits[transit.request.index]
+        transit.replica.num_in_flight -= 1
+
+    # What the router finds out by asking
+
+    def _scrape(self, now: float) -> None:
+        """Read the gauges of every endpoint that can be reached; the router has them a hop later."""
+        read: list[tuple[Desk, str, Observation]] = []
+        for name, replica in self._fleet.by_name.items():
+            desk = self._desk_of(replica)
+            if name in desk.admitted and _answers(replica, now):
+                read.append((desk, name, replica.observe()))
+        if read:
+            self._clock.call_at(now + self._hop, Turn.OBSERVE, self._on_observed, read)
+
+    def _on_observed(self, call: Call) -> None:
+        now = self._clock.now
+        for desk, name, observation in call.about:
+            self._act(desk, desk.pool.observe(name, observation, now), now)
+
+    def _check_health(self, now: float) -> None:
+        """Admit who answers and is not an endpoint yet, remove who is one and does not answer."""
+        for name, replica in self._fleet.by_name.items():
+            desk = self._desk_of(replica)
+            answers = _answers(replica, now)
+            if answers and name not in desk.admitted and replica not in self._draining:
+                desk.admitted.add(name)
+                self._act(desk, desk.pool.add_endpoint(name, now), now)
+            elif not answers and name in desk.admitted:
+                desk.admitted.discard(name)
+                self._act(desk, desk.pool.remove_endpoint(name, now), now)
+
+    def _let_drained_go(self) -> None:
+        now = self._clock.now
+        for replica in sorted(self._draining, key=lambda replica: replica.index):
+            if not replica.num_in_flight:
+                self._draining.discard(replica)
+                desk = self._desk_of(replica)
+                desk.admitted.discard(replica.name)
+                self._act(desk, desk.pool.remove_endpoint(replica.name, now), now)
+                self._fleet.drained(replica)
+
+    def _desk_of(self, replica: Replica) -> Desk:
+        return self._desks[replica.model]
+
+
+def _answers(replica: Replica, now: float) -> bool:
+    return replica.is_ready and now >= replica.wire.whole_at
