@@ -1,7 +1,7 @@
 """Bad input, told in one message that names the file, line or field, the value, and what was expected.
 
-    InputError           the command prints it and exits 2
-    └── ScenarioError    (sim.experiment.scenario) a scenario file or an override
+InputError           the command prints it and exits 2
+└── ScenarioError    (sim.experiment.scenario) a scenario file or an override
 """
 
 from __future__ import annotations

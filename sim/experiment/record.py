@@ -1,7 +1,7 @@
 """The run record: what every rung writes and every report reads.
 
-Columns of `requests` (one row a request of the workload, in order of `index`; seconds since the run's zero; NaN/null when
-it did not happen). See `REQUEST_COLUMNS`. Refuses to know which rung wrote it.
+Columns of `requests`: one row a request of the workload, in order of `index`; seconds since the run's zero, NaN when it
+did not happen. See `REQUEST_COLUMNS`. Refuses to know which rung wrote it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ REQUEST_COLUMNS: dict[str, type] = {
     "traffic_class": str,
     "tenant": str,
     "model": str,
-    "session": str,            # "" when none
+    "session": str,  # "" when none
     "priority": int,
-    "scheduled": float,        # when the workload wants it sent
-    "sent": float,             # when the client did send it
-    "first_token": float,      # first non-empty token at the client
+    "scheduled": float,  # when the workload wants it sent
+    "sent": float,  # when the client did send it
+    "first_token": float,  # first non-empty token at the client
     "last_token": float,
-    "ended": float,            # stream closed, refused or failed
+    "ended": float,  # stream closed, refused or failed
     "input_tokens": int,
-    "output_tokens": int,      # received
-    "first_chunk_tokens": int, # tokens in the first chunk
+    "output_tokens": int,  # received
+    "first_chunk_tokens": int,  # tokens in the first chunk
     "chunks": int,
     "cached_tokens": int,
-    "status": str,             # ok | refused | failed | timed_out | cancelled
-    "reason": str,             # why, in a word or two, "" when ok
-    "http_status": int,        # 0 when the rung has none
-    "attempts": int,           # dispatches by the router; 0 when unknown
-    "endpoint": str,           # the one that answered, "" when unknown
+    "status": str,  # ok | refused | failed | timed_out | cancelled
+    "reason": str,  # why, in a word or two, "" when ok
+    "http_status": int,  # 0 when the rung has none
+    "attempts": int,  # dispatches by the router; 0 when unknown
+    "endpoint": str,  # the one that answered, "" when unknown
 }
 
 
@@ -55,10 +55,10 @@ class RunRecord:
     decisions: list[tuple[float, int, int, str, str, tuple[tuple[str, float], ...]]] = field(default_factory=list)
     """(seconds, request index, attempt, endpoint or "" when refused, reason, scores)."""
     events: list[dict[str, Any]] = field(default_factory=list)
-    """Faults, scaling, restarts: {"at": seconds, "kind": ..., "target": ..., "lasts": seconds or None, "about": ...}."""
+    """Faults, scaling, restarts: {"at": seconds, "kind", "target", "lasts": seconds or None, "about"}."""
     left_out: list[str] = field(default_factory=list)
     """What the scenario asks and this rung could not do, a sentence each."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Deterministic facts worth keeping: rows read and dropped by reason, cost per hour, replica-seconds, engine counters."""
+    """What else is worth keeping and deterministic: rows dropped by reason, cost per hour, engine counters."""
     diagnostics: dict[str, Any] = field(default_factory=dict)
-    """What may differ between two runs of one seed (wall seconds, versions); kept out of requests.parquet and summary."""
+    """What may differ between two runs of one seed (wall seconds, versions); kept out of the summary."""

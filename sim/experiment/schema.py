@@ -1,4 +1,4 @@
-"""The scenario file as types: one model per block of the YAML. Parsing and line numbers live in `scenario`, units in `units`.
+"""The scenario file as types: one model per block of the YAML. Line numbers live in `scenario`, units in `units`.
 
 Every duration is held in seconds and every rate in requests per second, whatever unit the file used.
 """
@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sim.experiment.units import Duration, Rate
+from sim.experiment.units import Duration, Quantity, Rate
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+DISTRIBUTION_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "constant": (("mean",),),
+    "uniform": (("min", "max"),),
+    "normal": (("mean", "stddev"),),
+    "lognormal": (("p50", "p95"), ("mean", "stddev")),
+    "exponential": (("mean",),),
+    "empirical": (("values",),),
+}
+"""What must be given for each kind of distribution; several ways are alternatives."""
 
 
 class Block(BaseModel):
@@ -25,14 +36,31 @@ class Distribution(Block):
     """Lengths or times drawn at random, truncated to [min, max]. A bare number in the file means `constant`."""
 
     kind: Literal["constant", "uniform", "normal", "lognormal", "exponential", "empirical"] = "constant"
-    mean: float | None = None
-    stddev: float | None = None
-    p50: float | None = None
-    p95: float | None = None
-    min: float | None = None
-    max: float | None = None
-    values: tuple[float, ...] | None = None
+    mean: Quantity | None = None
+    stddev: Quantity | None = None
+    p50: Quantity | None = None
+    p95: Quantity | None = None
+    min: Quantity | None = None
+    max: Quantity | None = None
+    values: tuple[Quantity, ...] | None = None
     weights: tuple[float, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_number(cls, given: Any) -> Any:
+        return {"kind": "constant", "mean": given} if isinstance(given, int | float | str) else given
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Distribution:
+        needed = DISTRIBUTION_NEEDS[self.kind]
+        if not any(all(getattr(self, name) is not None for name in names) for names in needed):
+            wanted = " or ".join(" and ".join(names) for names in needed)
+            raise ValueError(f"a {self.kind} distribution needs {wanted}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        if self.weights is not None and len(self.weights) != len(self.values or ()):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.values or ())} values")
+        return self
 
 
 class Trace(Block):
@@ -167,6 +195,11 @@ class Policy(Block):
 
     name: str
     options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
 
 
 class Queue(Block):

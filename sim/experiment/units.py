@@ -1,37 +1,72 @@
-"""Units in scenario files: durations in seconds, rates per second. A bare number without a unit is refused."""
+"""Units in scenario files: durations in seconds, rates per second. A bare number where a unit belongs is refused."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+PER_SECOND = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
-
-def seconds(text: object) -> float:
-    """Read `500ms`, `1.5s`, `10m`, `1h` as seconds. Zero may stand without a unit; floats pass through from code."""
-    if isinstance(text, float) or text == 0:
-        return float(text)  # type: ignore[arg-type]
-    if isinstance(text, str):
-        for unit in ("us", "ms", "s", "m", "h", "d"):
-            number = text.removesuffix(unit).strip()
-            if text.endswith(unit) and number.replace(".", "", 1).isdigit():
-                return float(number) * _SECONDS[unit]
-    raise ValueError(f"{text!r} is not a duration; write a number and a unit, such as 500ms, 1.5s, 10m or 1h")
+_NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+_DURATION = re.compile(rf"{_NUMBER}\s*(us|ms|s|min|m|h|d)")
+_RATE = re.compile(rf"{_NUMBER}\s*/\s*(s|min|m|h|d)")
 
 
-def per_second(text: object) -> float:
-    """Read `12/s`, `90/min`, `400/h` as a rate per second."""
-    if isinstance(text, float):
-        return text
-    if isinstance(text, str) and "/" in text:
-        number, _, unit = text.partition("/")
-        divisor = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}.get(unit.strip())
-        if divisor and number.strip().replace(".", "", 1).isdigit():
-            return float(number) / divisor
-    raise ValueError(f"{text!r} is not a rate; write a number per unit of time, such as 12/s, 90/min or 400/h")
+def seconds(given: object) -> float:
+    """Read `500ms`, `1.5s`, `10m`, `1h`, `2d` as seconds; 0 may stand without a unit, floats come from code.
+
+    Raises:
+        ValueError: anything else, with what was expected.
+    """
+    if type(given) is float or (given == 0 and not isinstance(given, bool)):
+        return float(given)
+    match = _DURATION.fullmatch(given.strip()) if isinstance(given, str) else None
+    if match is None:
+        hint = f" (did you mean {given}s?)" if isinstance(given, int) and not isinstance(given, bool) else ""
+        raise ValueError(f"expected a duration with its unit, such as 500ms, 1.5s, 10m or 1h{hint}")
+    return float(match[1]) * SECONDS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0)]
-Rate = Annotated[float, BeforeValidator(per_second), Field(ge=0)]
+def per_second(given: object) -> float:
+    """Read `12/s`, `90/min`, `400/h` as a rate per second; floats come from code.
+
+    Raises:
+        ValueError: anything else, with what was expected.
+    """
+    if type(given) is float:
+        return given
+    match = _RATE.fullmatch(given.strip()) if isinstance(given, str) else None
+    if match is None:
+        hint = f" (did you mean {given}/s?)" if isinstance(given, int) and not isinstance(given, bool) else ""
+        raise ValueError(f"expected a rate, a number per unit of time, such as 12/s, 90/min or 400/h{hint}")
+    return float(match[1]) / PER_SECOND[match[2]]
+
+
+def quantity(given: object) -> object:
+    """Read a duration as seconds and leave plain numbers as they are: distributions hold tokens or times."""
+    if isinstance(given, str) and _DURATION.fullmatch(given.strip()):
+        return seconds(given)
+    return given
+
+
+_DURATION_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [{"type": "string", "pattern": rf"^\s*{_DURATION.pattern}\s*$"}, {"const": 0}],
+        "examples": ["500ms", "1.5s", "10m"],
+    }
+)
+_RATE_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": rf"^\s*{_RATE.pattern}\s*$", "examples": ["12/s", "90/min"]}
+)
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0), _DURATION_SCHEMA]
+"""Seconds in code; a number with its unit in the file."""
+
+Rate = Annotated[float, BeforeValidator(per_second), Field(ge=0), _RATE_SCHEMA]
+"""Per second in code; a number per unit of time in the file."""
+
+Quantity = Annotated[float, BeforeValidator(quantity), Field(ge=0)]
+"""Tokens, or a duration in seconds."""
