@@ -144,9 +144,12 @@ class Engine:
         Raises:
             EngineError: the sequence was submitted before, or its id is in use here.
         """
-        tick = _tick_at(now)
+        tick = int(now * TICKS_PER_SECOND)
+        if tick >= _EXACT_TICKS:
+            tick = _tick_at(now)
         while self._plan_steps and self._end <= tick:
-            self._turn()
+            self._complete()
+            self._begin(self._last_end)
         live = self._live
         if sequence.state is not NEW or sequence.request_id in live:
             raise EngineError(f"{sequence!r} is already in an engine")
@@ -227,7 +230,14 @@ class Engine:
 
     def advance(self, now: float) -> list[Event]:
         """Pass the time up to `now`, and give the events since the last call, in order of time."""
-        self._catch_up(_tick_at(now))
+        tick = int(now * TICKS_PER_SECOND)
+        if tick >= _EXACT_TICKS:
+            tick = _tick_at(now)
+        if self._plan_steps and self._end == tick:
+            self._complete()
+            self._begin(tick)
+        else:
+            self._catch_up(tick)
         events = self._events
         if events:
             self._events = []
@@ -278,7 +288,8 @@ class Engine:
         if not self._plan_steps and self._due is not None and self._due <= now:
             self._begin(self._due)
         while self._plan_steps and self._end <= now:
-            self._turn()
+            self._complete()
+            self._begin(self._last_end)
         if self._plan_steps > 1 and now > self._start:
             whole = self._whole_steps(now - self._start)
             if whole:
@@ -292,19 +303,15 @@ class Engine:
         steps = self._plan_steps
         if steps > 1:
             whole = self._whole_steps(now - self._start) if now > self._start else 0
-            if whole and self._start + self._ticks_of(whole) >= at:
+            ticks = self._ticks_of(whole)
+            if whole and self._start + ticks >= at:
                 self._leap(whole)
             elif whole + 1 < steps:
                 self._plan_steps = whole + 1
-                self._end = self._start + self._ticks_of(whole + 1)
+                growth = self._slope * self._scheduler.batch.num_sequences
+                self._end = self._start + ticks + self._fixed + growth * whole
         if self._start >= at and self._scheduler.admit():
             self._time_step()
-
-    def _turn(self) -> None:
-        """End the plan, whose time has come, and begin the next."""
-        end = self._end
-        self._complete()
-        self._begin(end)
 
     def _begin(self, tick: int) -> None:
         """Decide what begins at `tick`: a step, several equal ones, or nothing."""
@@ -316,12 +323,20 @@ class Engine:
                 self._due = self._stalled_until
             return
         steps = self._schedule()
-        if steps:
-            self._start = tick
+        if not steps:
+            return
+        self._start = tick
+        self._plan_steps = steps
+        if steps == 1:
             self._time_step()
-            if steps > 1:
-                self._plan_steps = steps
-                self._end = tick + self._ticks_of(steps)
+            return
+        batch = self._scheduler.batch
+        num = batch.num_sequences
+        if num >= len(self._affine):
+            self._extend_affine(num)
+        slope = self._slope
+        first = self._fixed = self._affine[num] + slope * batch.context_tokens
+        self._end = tick + steps * first + slope * num * (steps * (steps - 1) // 2)
 
     def _schedule(self) -> int:
         scheduler = self._scheduler
@@ -382,11 +397,15 @@ class Engine:
         growth = self._slope * self._scheduler.batch.num_sequences
         if not growth:
             return ticks // self._fixed
-        linear = self._fixed - 0.5 * growth
+        first = self._fixed
+        linear = first - 0.5 * growth
         steps = int((sqrt(linear * linear + 2.0 * growth * ticks) - linear) / growth)
-        while self._ticks_of(steps) > ticks:
+        left = ticks - steps * first - growth * (steps * (steps - 1) // 2)
+        while left < 0:
             steps -= 1
-        while self._ticks_of(steps + 1) <= ticks:
+            left += first + growth * steps
+        while left >= first + growth * steps:
+            left -= first + growth * steps
             steps += 1
         return steps
 
@@ -422,9 +441,16 @@ class Engine:
 
     def _complete(self) -> list[tuple[str, Sequence]]:
         """End the plan's last step and note its events."""
-        self._count_gaps(self._plan_steps)
+        steps = self._plan_steps
+        scheduler = self._scheduler
+        weight = scheduler.batch.num_sequences
+        if weight:
+            if self._start == self._last_end:
+                self.gaps.add(self._fixed, self._slope * weight, steps, weight)
+            else:
+                self._count_gaps(steps)
         end = self._last_end = self._end
-        outcomes = self._scheduler.complete(self._plan_steps)
+        outcomes = scheduler.complete(steps)
         for kind, sequence in outcomes:
             if kind is RESUMED:
                 self.gaps.add(end - sequence.last_token_tick, 0, 1, 1)

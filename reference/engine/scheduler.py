@@ -132,17 +132,20 @@ class Scheduler:
             self.has_preempted = False
             self.preempted = []
         batch = self.batch
-        if batch.num_sequences and not batch.fits(1, self.pool.free):
+        num = batch.num_sequences
+        size = self._block_size
+        if num and batch.context_tokens + num * (size - 1) > (self.pool.free + batch.recorded) * size:
             self._make_room()
+            num = batch.num_sequences
         batch.is_decided = True
-        self._budget_left = self._budget - batch.num_sequences
+        self._budget_left = self._budget - num
         if self._partial is not None:
             self._continue_prefill(self._partial)
         if self.waiting and not self.has_preempted:
             self.admit()
         if self.prefills:
             return 1
-        if not batch.num_sequences:
+        if not num:
             batch.is_decided = False
             return 0
         if self.has_preempted or not self._leaping:
