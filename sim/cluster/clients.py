@@ -6,24 +6,24 @@ costs one event on its way to the router, unless a gateway has limits to check o
 
 from __future__ import annotations
 
-from math import isnan, nan
+from collections.abc import Iterator
+from math import nan
 from typing import Protocol
 
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 from sim.cluster.recorder import TIMED_OUT, Recorder
 from sim.experiment.workload import WorkloadRequest
 
 TIMEOUT_STATUS = 408
 
+_LEAVE = int(Turn.LEAVE)
+
 
 class Entry(Protocol):
     """Where requests go: the gateway."""
 
-    turn: Turn
-    """The turn of what happens at `entry_at`."""
-
-    def entry_at(self, sent: float) -> float:
-        """When something must be decided about a request sent at `sent`; asked once a request, in order of sending."""
+    def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
+        """Give each request with when something must first be decided about it, and in whose turn."""
 
     def enter(self, request: WorkloadRequest) -> None:
         """Decide it, at that time."""
@@ -36,42 +36,34 @@ class Clients:
     """Everyone who sends. Feeds the requests of a workload in order of schedule."""
 
     def __init__(self, requests: tuple[WorkloadRequest, ...], clock: Clock, entry: Entry, recorder: Recorder) -> None:
-        self._requests = requests
         self._clock = clock
         self._entry = entry
+        self._enter = entry.enter
         self._recorder = recorder
-        self._turn = entry.turn
-        self._order = sorted(range(len(requests)), key=lambda number: (requests[number].scheduled, number))
-        self._next = 0
+        self._entries = entry.entries(requests)
         self._feed()
 
     def _feed(self) -> None:
         """Put the next request on the clock."""
-        if self._next == len(self._order):
+        for when, turn, request in self._entries:
+            self._clock.call_at(when, turn, self._on_entry, request)
+            self._recorder.sent[request.index] = sent = request.scheduled
+            if request.deadline_seconds is not None:
+                self._clock.call_at(sent + request.deadline_seconds, _LEAVE + request.index, self._on_patience, request)
             return
-        request = self._requests[self._order[self._next]]
-        self._next += 1
-        sent = request.scheduled
-        self._recorder.sent[request.index] = sent
-        self._clock.call_at(self._entry.entry_at(sent), self._turn + request.index, self._on_entry, request)
-        if request.deadline_seconds is not None:
-            self._clock.call_at(sent + request.deadline_seconds, Turn.LEAVE + request.index, self._on_patience, request)
 
-    def _on_entry(self, call: Call) -> None:
-        request: WorkloadRequest = call.about
+    def _on_entry(self, request: WorkloadRequest) -> None:
         if not self._recorder.status[request.index]:
-            self._entry.enter(request)
+            self._enter(request)
         self._feed()
 
-    def _on_patience(self, call: Call) -> None:
+    def _on_patience(self, request: WorkloadRequest) -> None:
         """Leave, unless the first token is there."""
-        request: WorkloadRequest = call.about
         recorder = self._recorder
         index = request.index
         now = self._clock.now
         if recorder.status[index] or recorder.first_token[index] <= now:
             return
-        if not isnan(recorder.first_token[index]):
-            recorder.first_token[index] = nan
+        recorder.first_token[index] = nan
         recorder.end(index, now, TIMED_OUT, "no first token in time", TIMEOUT_STATUS)
         self._entry.leave(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 from sim.cluster.fleet import Fleet
 from sim.cluster.recorder import Recorder
 from sim.cluster.replica import Replica
@@ -40,8 +40,8 @@ class Faults:
             self._check(index, fault)
             clock.call_at(fault.at, Turn.FAULT + index, self._begin, (index, fault))
 
-    def _begin(self, call: Call) -> None:
-        index, fault = call.about
+    def _begin(self, about: tuple[int, Fault]) -> None:
+        index, fault = about
         now = self._clock.now
         targets = self._targets(fault.target)
         undos = [undo for replica in targets if (undo := self._hit(fault, replica)) is not None]
@@ -50,8 +50,8 @@ class Faults:
         if undos:
             self._clock.call_at(now + fault.lasts, Turn.FAULT + index, self._end, undos)
 
-    def _end(self, call: Call) -> None:
-        for undo in call.about:
+    def _end(self, undos: list[Undo]) -> None:
+        for undo in undos:
             undo()
 
     def _hit(self, fault: Fault, replica: Replica) -> Undo | None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reference.engine.engine import Engine
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 from sim.cluster.nodes import Nodes
 from sim.cluster.recorder import Recorder
-from sim.cluster.replica import Listener, Phase, Replica, Wire
+from sim.cluster.replica import Listener, Replica, Wire
 from sim.experiment.schema import Pool
 
 
@@ -69,7 +69,8 @@ class Fleet:
         self.by_name: dict[str, Replica] = {}
         """Those that are here now."""
         self._squad_of: dict[str, tuple[Squad, int]] = {}
-        self._restarts: dict[str, Call] = {}
+        self._ready_at: dict[Replica, float] = {}
+        """When the cold start of a replica is over, the last one asked for."""
         self._clock = clock
         self._recorder = recorder
         self._hop = hop
@@ -108,7 +109,7 @@ class Fleet:
         del squad.replicas[ordinal]
         del self.by_name[replica.name]
         squad.draining.discard(ordinal)
-        self._restarts.pop(replica.name, None)
+        self._ready_at.pop(replica, None)
         self.nodes.leave(replica.name)
         replica.remove()
         self._recorder.event(self._clock.now, "replica_removed", replica.name, "drained and removed")
@@ -148,19 +149,13 @@ class Fleet:
     def _start_at(self, replica: Replica, when: float) -> None:
         """Begin a cold start then; a later crash puts it off, an earlier one does not bring it forward."""
         squad, ordinal = self._squad_of[replica.name]
-        ready_at = when + squad.pool.cold_start
-        pending = self._restarts.get(replica.name)
-        if pending is not None:
-            ready_at = max(ready_at, pending.about[1])
-        call = self._clock.call_at(
-            ready_at, Turn.READY + squad.first_index + ordinal, self._on_started, (replica, ready_at)
-        )
-        self._restarts[replica.name] = call
+        ready_at = max(when + squad.pool.cold_start, self._ready_at.get(replica, 0.0))
+        self._ready_at[replica] = ready_at
+        self._clock.call_at(ready_at, Turn.READY + squad.first_index + ordinal, self._on_started, (replica, ready_at))
 
-    def _on_started(self, call: Call) -> None:
-        replica: Replica = call.about[0]
-        if self._restarts.get(replica.name) is not call or replica.phase is Phase.GONE:
+    def _on_started(self, about: tuple[Replica, float]) -> None:
+        replica, ready_at = about
+        if self._ready_at.get(replica) != ready_at or replica.is_ready:
             return
-        del self._restarts[replica.name]
         self._recorder.event(self._clock.now, "replica_ready", replica.name, "cold start over")
         replica.started()

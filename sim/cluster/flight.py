@@ -18,7 +18,7 @@ from reference.policy.pool import Pool, PoolSettings
 from reference.policy.routing.registry import UnknownPolicy
 from sim.cluster.autoscaler import Autoscaler
 from sim.cluster.clients import Clients
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 from sim.cluster.faults import Faults
 from sim.cluster.fleet import Fleet
 from sim.cluster.gateway import Gateway
@@ -186,12 +186,12 @@ class Flight:
         end = max(self.clock.now, self._workload.duration_seconds, self.recorder.last_ended)
         self.clock.call_at(end, Turn.LANDING, self._land)
 
-    def _on_overtime(self, call: Call) -> None:
+    def _on_overtime(self, _: None) -> None:
         for index, status in enumerate(self.recorder.status):
             if not status:
                 self.recorder.end(index, self.clock.now, CANCELLED, "flight over")
 
-    def _land(self, call: Call) -> None:
+    def _land(self, _: None) -> None:
         self._over.succeed()
 
     def _gaps(self) -> list[tuple[float, float, float]]:

@@ -9,10 +9,11 @@ client declares it in `max_tokens`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 from sim.cluster.recorder import REFUSED, Recorder
 from sim.cluster.router import Router
 from sim.experiment.schema import Gateway as GatewaySettings
@@ -53,47 +54,44 @@ class Gateway:
         self._recorder = recorder
         self._hop = hop
         self._to_router = hop + router_overhead
-        self._departures = deque([0.0] * settings.replicas)
+        self._num_replicas = settings.replicas
         self._reservations: dict[int, Reservation] = {}
-        self.turn = Turn.ARRIVE if self._limits is None else Turn.GATEWAY
         if self._limits is not None:
             router.when_left = self._on_left
+        else:
+            self.enter = router.on_arrival  # type: ignore[method-assign]
 
-    def entry_at(self, sent: float) -> float:
-        """When the first decision about a request is due: here, or at the router where there are no limits."""
-        departures = self._departures
-        free_at = departures.popleft()
-        come = sent + self._hop
-        departure = (come if come > free_at else free_at) + self._overhead
-        departures.append(departure)
-        return departure if self._limits is not None else departure + self._to_router
+    def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
+        """Give each request with when it is first decided about: here, or at the router where there are no limits."""
+        hop, overhead = self._hop, self._overhead
+        way = 0.0 if self._limits is not None else self._to_router
+        turn = int(Turn.ARRIVE if self._limits is None else Turn.GATEWAY)
+        departures = deque([0.0] * self._num_replicas)
+        for request in requests:
+            come = request.scheduled + hop
+            free_at = departures.popleft()
+            departure = (come if come > free_at else free_at) + overhead
+            departures.append(departure)
+            yield departure + way, turn + request.index, request
 
     def enter(self, request: WorkloadRequest) -> None:
         """Admit a request and send it on, or refuse it."""
         limits = self._limits
-        if limits is None:
-            self._router.on_arrival(request)
-            return
+        assert limits is not None
         now = self._clock.now
         reserved = limits.reserve(request.tenant, request.input_tokens + request.output_tokens, now)
         if isinstance(reserved, Rejected):
             self._recorder.end(request.index, now + self._hop, REFUSED, reserved.reason, reserved.status)
             return
         self._reservations[request.index] = reserved
-        self._clock.call_at(now + self._to_router, Turn.ARRIVE + request.index, self._on_arrival, request)
+        self._clock.call_at(now + self._to_router, Turn.ARRIVE + request.index, self._router.on_arrival, request)
 
     def leave(self, request: WorkloadRequest) -> None:
         """Pass on that a client has gone."""
         now = self._clock.now
         if self._limits is not None:
             self._close_at(now + self._hop, request, 0)
-        self._clock.call_at(now + 2 * self._hop, Turn.LEAVE + request.index, self._on_leave, request)
-
-    def _on_arrival(self, call: Call) -> None:
-        self._router.on_arrival(call.about)
-
-    def _on_leave(self, call: Call) -> None:
-        self._router.on_leave(call.about)
+        self._clock.call_at(now + 2 * self._hop, Turn.LEAVE + request.index, self._router.on_leave, request)
 
     def _on_left(self, request: WorkloadRequest, used_tokens: int | None) -> None:
         """A request has left the router; the gateway knows a hop later."""
@@ -105,8 +103,8 @@ class Gateway:
             turn = Turn.GATEWAY + request.index
             self._clock.call_at(when, turn, self._close, (reservation, used_tokens))
 
-    def _close(self, call: Call) -> None:
-        reservation, used_tokens = call.about
+    def _close(self, about: tuple[Reservation, int | None]) -> None:
+        reservation, used_tokens = about
         limits = self._limits
         assert limits is not None
         if used_tokens is None:

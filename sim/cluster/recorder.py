@@ -18,6 +18,8 @@ FAILED = "failed"
 TIMED_OUT = "timed_out"
 CANCELLED = "cancelled"
 
+OK_STATUS = 200
+
 
 class Recorder:
     """The rows of one flight. A request's row is written while it flies and closed once, by the first to end it."""
@@ -59,6 +61,18 @@ class Recorder:
         if not self.num_open:
             self._when_all_ended()
         return True
+
+    def complete(self, index: int, at: float, output_tokens: int) -> None:
+        """Close the row of a request whose last token reached its client."""
+        self.status[index] = OK
+        self.http_status[index] = OK_STATUS
+        self.output_tokens[index] = output_tokens
+        self.last_token[index] = self.ended[index] = at
+        if at > self.last_ended:
+            self.last_ended = at
+        self.num_open -= 1
+        if not self.num_open:
+            self._when_all_ended()
 
     def event(self, at: float, kind: str, target: str, about: str, lasts: float | None = None) -> None:
         """Log a fault, a scaling, a restart."""

@@ -14,9 +14,9 @@ from math import inf
 from typing import Protocol
 
 from reference.engine.engine import Engine
-from reference.engine.sequence import FIRST_TOKEN, Event, Rejected, Sequence
+from reference.engine.sequence import Event, Rejected, Sequence
 from reference.policy.view import Observation
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 
 
 class Phase(Enum):
@@ -31,11 +31,8 @@ class Phase(Enum):
 class Listener(Protocol):
     """Who hears of a replica's requests: the router. Times are those of the replica, before the hop."""
 
-    def on_first_token(self, replica: Replica, event: Event) -> None:
-        """A request got its first token."""
-
-    def on_finished(self, replica: Replica, events: list[Event]) -> None:
-        """Requests got their last token in the same step."""
+    def on_events(self, replica: Replica, events: list[Event]) -> None:
+        """Requests got their first token or their last one."""
 
 
 class Wire:
@@ -84,8 +81,11 @@ class Replica:
         self.model = model
         self.node = node
         self.engine = engine
+        self.block_size = engine.settings.block_size
         self.wire = wire
         self.phase = Phase.STARTING
+        self.is_ready = False
+        """Whether it serves."""
         self.is_silent = False
         """Gone without a word: connections are not refused, they time out (its node is lost)."""
         self.error_shares: list[float] = []
@@ -97,17 +97,12 @@ class Replica:
         self._turn = Turn.STEP + index
         self._clock = clock
         self._listener = listener
-        self._wake: Call | None = None
-        self._wake_time = inf
+        self._wake_time: float | None = None
+        """The one wake that counts; others were asked for before something changed."""
         self._slowness: list[float] = []
 
     def __repr__(self) -> str:
         return f"<Replica {self.name} {self.phase.value} on {self.node}>"
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it serves."""
-        return self.phase is Phase.READY
 
     @property
     def error_share(self) -> float:
@@ -141,7 +136,7 @@ class Replica:
         """Bring the engine up to now and tell the router what became visible."""
         events = self.engine.advance(now)
         if events:
-            self._tell(events)
+            self._listener.on_events(self, events)
 
     def slow(self, factor: float) -> None:
         """Make steps take longer by a factor, on top of other slowness."""
@@ -164,19 +159,22 @@ class Replica:
         self.pass_time(self._clock.now)
         self.engine.crash(self._clock.now)
         self.phase = Phase.DOWN
+        self.is_ready = False
         self.is_silent = silently
-        self._disarm()
+        self._wake_time = None
 
     def started(self) -> None:
         """Become ready: the cold start is over."""
         self.phase = Phase.READY
+        self.is_ready = True
         self.is_silent = False
 
     def remove(self) -> None:
         """Leave for good."""
         self.phase = Phase.GONE
+        self.is_ready = False
         self.gone_at = self._clock.now
-        self._disarm()
+        self._wake_time = None
 
     def _set_speed(self) -> None:
         factor = 1.0
@@ -187,34 +185,22 @@ class Replica:
         self._arm()
 
     def _arm(self) -> None:
-        """Ask to be woken when the engine has something to show."""
+        """Ask to be woken when the engine next has something to show."""
         wake_at = self.engine.wake_at()
-        if wake_at is None:
-            self._disarm()
-        elif wake_at != self._wake_time:
-            now = self._clock._now
+        if wake_at != self._wake_time:
             self._wake_time = wake_at
-            self._wake = self._clock.call_at(wake_at if wake_at > now else now, self._turn, self._on_wake)
+            if wake_at is not None:
+                self._clock.call_at(wake_at, self._turn, self._on_wake)
 
-    def _disarm(self) -> None:
-        self._wake = None
-        self._wake_time = inf
-
-    def _on_wake(self, call: Call) -> None:
-        if call is not self._wake:
+    def _on_wake(self, _: None) -> None:
+        clock = self._clock
+        now = clock._now
+        if now != self._wake_time:
             return
-        self._wake_time = inf
-        events = self.engine.advance(self._clock._now)
+        engine = self.engine
+        events = engine.advance(now)
         if events:
-            self._tell(events)
-        self._arm()
-
-    def _tell(self, events: list[Event]) -> None:
-        finished: list[Event] = []
-        for event in events:
-            if event.kind is FIRST_TOKEN:
-                self._listener.on_first_token(self, event)
-            else:
-                finished.append(event)
-        if finished:
-            self._listener.on_finished(self, finished)
+            self._listener.on_events(self, events)
+        self._wake_time = wake_at = engine.wake_at()
+        if wake_at is not None:
+            clock.call_at(wake_at, self._turn, self._on_wake)

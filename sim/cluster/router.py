@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import inf, nan
 
-from reference.engine.sequence import Event, Sequence
+from reference.engine.sequence import FIRST_TOKEN, Event, Sequence
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
 from reference.policy.view import Observation, RequestView
 from reference.tokens import hash_segments
-from sim.cluster.clock import Call, Clock, Turn
+from sim.cluster.clock import Clock, Turn
 from sim.cluster.fleet import Fleet
-from sim.cluster.recorder import FAILED, OK, REFUSED, Recorder
+from sim.cluster.recorder import FAILED, OK_STATUS, REFUSED, Recorder
 from sim.cluster.replica import Replica
 from sim.experiment.schema import Router as RouterSettings
 from sim.experiment.workload import WorkloadRequest
@@ -26,20 +26,24 @@ CONNECT_TIMEOUT_SECONDS = 1.0
 """How long the router tries to reach a replica that does not answer at all."""
 
 _ATTEMPT_BITS = 32
-_INDEX_MASK = (1 << _ATTEMPT_BITS) - 1
+_SUBMIT = int(Turn.SUBMIT)
+_ANSWER = int(Turn.ANSWER)
+_LEAVE = int(Turn.LEAVE)
 
 
 class Transit:
     """One dispatch of a request: from the router's decision until its answer, failure or abandonment is known there."""
 
-    __slots__ = ("attempt", "first_token_at", "is_in_engine", "key", "replica", "request")
+    __slots__ = ("desk", "first_token_at", "index", "is_in_engine", "key", "replica", "request", "view")
 
-    def __init__(self, request: WorkloadRequest, attempt: int, replica: Replica) -> None:
+    def __init__(self, desk: Desk, view: RequestView, request: WorkloadRequest, attempt: int, replica: Replica) -> None:
+        self.desk = desk
+        self.view = view
         self.request = request
-        self.attempt = attempt
-        self.replica = replica
+        self.index = request.index
         self.key = request.index | attempt << _ATTEMPT_BITS
         """Its id in the engine: a retry is another sequence."""
+        self.replica = replica
         self.first_token_at = inf
         """When the first token reached, or will reach, the router."""
         self.is_in_engine = False
@@ -83,7 +87,7 @@ class Router:
         self._way_back = 2 * hop
         self._chance = chance
         self._transits: dict[int, Transit] = {}
-        """The dispatches under way, by index of the request."""
+        """The dispatches under way, by their id in the engine."""
         self._draining: set[Replica] = set()
         self.when_left: Callable[[WorkloadRequest, int | None], None] | None = None
         """Told of every request that leaves the router: with the tokens it used, or None if it reached no replica."""
@@ -129,7 +133,11 @@ class Router:
             request.session or None,
             None if deadline is None else request.scheduled + deadline,
         )
-        self._act(desk, desk.pool.submit(view, now), now)
+        actions = desk.pool.submit(view, now)
+        if len(actions) == 1 and type(actions[0]) is Dispatch:
+            self._dispatch(desk, actions[0], now)
+        else:
+            self._act(desk, actions, now)
 
     def on_leave(self, request: WorkloadRequest) -> None:
         """Hear that a client has gone, and let go of whatever is under way for it."""
@@ -137,31 +145,35 @@ class Router:
         desk = self._desks.get(request.model)
         if desk is None:
             return
-        transit = self._transits.get(request.index)
+        index = request.index
+        transit = self._transits.get(index | self._recorder.attempts[index] << _ATTEMPT_BITS)
         if transit is not None:
             self._forget(transit)
-            self._clock.call_at(transit.replica.wire.arrival(now), Turn.LEAVE + request.index, self._on_abort, transit)
+            self._clock.call_at(transit.replica.wire.arrival(now), _LEAVE + index, self._on_abort, transit)
         self._act(desk, desk.pool.cancel(str(request.index), now), now)
         self._let_drained_go()
 
     # What replicas bring
 
-    def on_first_token(self, replica: Replica, event: Event) -> None:
-        """Note when a first token gets through."""
-        key = event.request_id
-        index = key & _INDEX_MASK  # type: ignore[operator]
-        transit = self._transits.get(index)
-        if transit is None or transit.key != key:
-            return
-        transit.first_token_at = at = replica.wire.arrival(event.at)
+    def on_events(self, replica: Replica, events: list[Event]) -> None:
+        """Note when first tokens get through, and send last ones on their way."""
+        arrival = replica.wire.arrival(events[-1].at)
+        finished: list[Event] = []
         recorder = self._recorder
-        if not recorder.status[index]:
-            recorder.first_token[index] = at + self._way_back
-            recorder.cached_tokens[index] = event.cached_tokens
-
-    def on_finished(self, replica: Replica, events: list[Event]) -> None:
-        """Send last tokens on their way to the router."""
-        self._clock.call_at(replica.wire.arrival(events[0].at), Turn.ANSWER + replica.index, self._on_answers, events)
+        for event in events:
+            kind, key, at, _, cached_tokens = event
+            if kind is not FIRST_TOKEN:
+                finished.append(event)
+                continue
+            transit = self._transits.get(key)  # type: ignore[arg-type]
+            if transit is not None:
+                transit.first_token_at = arrival = replica.wire.arrival(at)
+                index = transit.index
+                if not recorder.status[index]:
+                    recorder.first_token[index] = arrival + self._way_back
+                    recorder.cached_tokens[index] = cached_tokens
+        if finished:
+            self._clock.call_at(arrival, _ANSWER + replica.index, self._on_answers, finished)
 
     def on_lost(self, replica: Replica, silently: bool) -> None:
         """Let the router learn that what was in a replica's engine is lost: by a reset, or by silence."""
@@ -169,8 +181,8 @@ class Router:
         now = self._clock.now
         for transit in lost:
             transit.is_in_engine = False
-            if not self._recorder.status[transit.request.index]:
-                self._recorder.output_tokens[transit.request.index] = replica.engine.num_generated(transit.key)
+            if not self._recorder.status[transit.index]:
+                self._recorder.output_tokens[transit.index] = replica.engine.num_generated(transit.key)
         if not silently:
             turn = Turn.ANSWER + replica.index
             self._clock.call_at(replica.wire.arrival(now), turn, self._on_failures, (lost, "connection lost", 502))
@@ -191,28 +203,25 @@ class Router:
     def _act(self, desk: Desk, actions: Iterable[Action], now: float) -> None:
         for action in actions:
             if type(action) is Dispatch:
-                self._dispatch(action, now)
+                self._dispatch(desk, action, now)
             elif type(action) is Refuse:
-                rejected = action.rejected
-                request = self._requests[int(action.request.request_id)]
-                attempt = self._recorder.attempts[request.index]
-                self._recorder.decisions.append((now, request.index, attempt, "", rejected.reason, ()))
-                self._close(request, now, REFUSED, rejected.reason, rejected.status, None)
-        pool = desk.pool
-        if pool.num_queued:
-            deadline = pool.next_deadline()
-            if deadline is not None and deadline < desk.expiry:
-                desk.expiry = deadline
-                self._clock.call_at(max(deadline, now), Turn.EXPIRE, self._on_expiry, desk)
+                self._refuse(action, now)
+        self._expect_expiry(desk, now)
 
-    def _dispatch(self, action: Dispatch, now: float) -> None:
-        request = self._requests[int(action.request.request_id)]
-        index = request.index
-        decision = action.decision
-        attempt = action.attempt
+    def _expect_expiry(self, desk: Desk, now: float) -> None:
+        """Ask to be called when the pool next has something to do by itself."""
+        deadline = desk.pool.next_deadline()
+        if deadline is not None and deadline < desk.expiry:
+            desk.expiry = deadline
+            self._clock.call_at(max(deadline, now), Turn.EXPIRE, self._on_expiry, desk)
+
+    def _dispatch(self, desk: Desk, action: Dispatch, now: float) -> None:
+        view, decision, attempt = action.request, action.decision, action.attempt
+        index = int(view.request_id)
         name = decision.endpoint
         replica = self._fleet.by_name[name]
-        self._transits[index] = transit = Transit(request, attempt, replica)
+        transit = Transit(desk, view, self._requests[index], attempt, replica)
+        self._transits[transit.key] = transit
         replica.num_in_flight += 1
         recorder = self._recorder
         recorder.attempts[index] = attempt
@@ -222,13 +231,18 @@ class Router:
         if arrival - now > CONNECT_TIMEOUT_SECONDS:
             self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
         else:
-            self._clock.call_at(arrival, Turn.SUBMIT + index, self._on_submit, transit)
+            self._clock.call_at(arrival, _SUBMIT + index, self._on_submit, transit)
 
-    def _on_submit(self, call: Call) -> None:
+    def _refuse(self, action: Refuse, now: float) -> None:
+        rejected = action.rejected
+        request = self._requests[int(action.request.request_id)]
+        attempt = self._recorder.attempts[request.index]
+        self._recorder.decisions.append((now, request.index, attempt, "", rejected.reason, ()))
+        self._close(request, now, REFUSED, rejected.reason, rejected.status, None)
+
+    def _on_submit(self, transit: Transit) -> None:
         """A request reaches a replica, or what is left of it."""
-        transit: Transit = call.about
-        request = transit.request
-        if self._transits.get(request.index) is not transit:
+        if transit.key not in self._transits:
             return
         replica = transit.replica
         now = self._clock._now
@@ -241,31 +255,33 @@ class Router:
         if replica.error_shares and self._chance() < replica.error_share:
             self._fail_at(replica.wire.arrival(now), transit, "server error", 500)
             return
-        hashes = hash_segments(request.prompt, replica.engine.settings.block_size) if request.prompt else ()
+        request = transit.request
+        hashes = transit.view.block_hashes
+        if hashes and replica.block_size != transit.desk.block_size:
+            hashes = hash_segments(request.prompt, replica.block_size)
         transit.is_in_engine = True
         rejected = replica.submit(Sequence(transit.key, request.input_tokens, request.output_tokens, hashes))
         if rejected is not None:
             transit.is_in_engine = False
             self._fail_at(replica.wire.arrival(now), transit, rejected.reason, rejected.status)
 
-    def _on_answers(self, call: Call) -> None:
+    def _on_answers(self, events: list[Event]) -> None:
         """Last tokens reach the router."""
         now = self._clock._now
         recorder = self._recorder
-        for event in call.about:
-            key = event.request_id
-            index = key & _INDEX_MASK
-            transit = self._transits.get(index)
-            if transit is None or transit.key != key:
+        for _, key, _, output_tokens, _ in events:
+            transit = self._transits.pop(key, None)  # type: ignore[arg-type]
+            if transit is None:
                 continue
-            self._forget(transit)
-            request = transit.request
+            transit.replica.num_in_flight -= 1
+            index, desk = transit.index, transit.desk
             if not recorder.status[index]:
-                recorder.output_tokens[index] = event.output_tokens
-                recorder.last_token[index] = now + self._way_back
-                self._close(request, now, OK, "", 200, request.input_tokens + event.output_tokens)
-            desk = self._desks[request.model]
-            self._act(desk, desk.pool.finished(str(index), Outcome.OK, now), now)
+                recorder.complete(index, now + self._way_back, output_tokens)
+                if self.when_left is not None:
+                    self.when_left(transit.request, transit.request.input_tokens + output_tokens)
+            actions = desk.pool.finished(transit.view.request_id, Outcome.OK, now)
+            if actions:
+                self._act(desk, actions, now)
         if self._draining:
             self._let_drained_go()
 
@@ -273,36 +289,33 @@ class Router:
         turn = Turn.ANSWER + transit.replica.index
         self._clock.call_at(when, turn, self._on_failures, ([transit], reason, status))
 
-    def _on_failures(self, call: Call) -> None:
+    def _on_failures(self, about: tuple[list[Transit], str, int]) -> None:
         """Attempts have failed, as the router now knows."""
-        transits, reason, status = call.about
+        transits, reason, status = about
         now = self._clock.now
         for transit in transits:
-            if self._transits.get(transit.request.index) is transit:
-                self._forget(transit)
+            if self._forget(transit):
                 self._fail(transit, reason, status, now)
         self._let_drained_go()
 
     def _fail(self, transit: Transit, reason: str, status: int, now: float) -> None:
-        request, recorder = transit.request, self._recorder
-        index, request_id = request.index, str(request.index)
-        desk = self._desks[request.model]
+        request, recorder, desk = transit.request, self._recorder, transit.desk
+        index, request_id = transit.index, transit.view.request_id
         is_open = not recorder.status[index]
+        outcome = Outcome.CLIENT_ERROR if 400 <= status < 500 else Outcome.FAILED
         if transit.first_token_at <= now:
             desk.pool.first_token(request_id, transit.first_token_at)
             if is_open:
                 recorder.last_token[index] = now + self._way_back
-                status = 200
+                status = OK_STATUS
         elif is_open:
             recorder.first_token[index] = nan
             recorder.output_tokens[index] = 0
-        outcome = Outcome.CLIENT_ERROR if 400 <= status < 500 else Outcome.FAILED
         actions = desk.pool.finished(request_id, outcome, now)
-        used = recorder.output_tokens[index] + request.input_tokens
         if outcome is Outcome.CLIENT_ERROR:
             self._close(request, now, REFUSED, reason, status, None)
         elif any(type(action) is Fail for action in actions):
-            self._close(request, now, FAILED, reason, status, used)
+            self._close(request, now, FAILED, reason, status, recorder.output_tokens[index] + request.input_tokens)
         self._act(desk, actions, now)
 
     def _close(
@@ -312,21 +325,22 @@ class Router:
         if self._recorder.end(request.index, now + self._way_back, status, reason, http_status) and self.when_left:
             self.when_left(request, used_tokens)
 
-    def _on_abort(self, call: Call) -> None:
+    def _on_abort(self, transit: Transit) -> None:
         """News that a client has gone reaches the replica."""
-        transit: Transit = call.about
         if transit.is_in_engine:
             transit.replica.abort(transit.key)
 
-    def _on_expiry(self, call: Call) -> None:
-        desk: Desk = call.about
+    def _on_expiry(self, desk: Desk) -> None:
         now = self._clock.now
         desk.expiry = inf
         self._act(desk, desk.pool.expire(now), now)
 
-    def _forget(self, transit: Transit) -> None:
-        del self._transits[transit.request.index]
+    def _forget(self, transit: Transit) -> bool:
+        """Take a dispatch off the books; False when it was off them."""
+        if self._transits.pop(transit.key, None) is None:
+            return False
         transit.replica.num_in_flight -= 1
+        return True
 
     # What the router finds out by asking
 
@@ -340,9 +354,9 @@ class Router:
         if read:
             self._clock.call_at(now + self._hop, Turn.OBSERVE, self._on_observed, read)
 
-    def _on_observed(self, call: Call) -> None:
+    def _on_observed(self, read: list[tuple[Desk, str, Observation]]) -> None:
         now = self._clock.now
-        for desk, name, observation in call.about:
+        for desk, name, observation in read:
             self._act(desk, desk.pool.observe(name, observation, now), now)
 
     def _check_health(self, now: float) -> None:
