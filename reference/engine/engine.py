@@ -3,7 +3,7 @@
 Two ways of driving the same object; use one of them:
 
 - a worker on the wall clock: `submit`, then `begin_step(now)`, wait `Step.seconds`, `end_step(now)`, and again;
-- a simulator: `submit`, `abort`, ..., then pass time until `wake_at()` and call `advance(now)`, which gives events.
+- a simulator: `submit`, `abort`, ...; after each, ask `wake_at()`; pass time until then, `advance(now)` gives events.
 
 Calls come in order of `now`, in seconds since any zero (times are exact up to 2**17 s, 36 hours). At one instant the
 order is: the step that ends there ends, its events happen, the next step begins; whoever is submitted at that very
@@ -65,6 +65,7 @@ class Engine:
         "_events",
         "_factor",
         "_fixed",
+        "_is_simulated",
         "_last_end",
         "_leaving",
         "_live",
@@ -101,6 +102,8 @@ class Engine:
         self._due: int | None = None
         """Tick at which an idle engine looks at its queue again."""
         self._stalled_until = 0
+        self._is_simulated = False
+        """Whether `wake_at` or `advance` was called: from then on the engine begins its steps itself."""
         self._set_factor(1.0)
 
     # What a replica reports
@@ -150,6 +153,8 @@ class Engine:
         while self._plan_steps and self._end <= tick:
             self._complete()
             self._begin(self._last_end)
+        if self._due is not None and self._due < tick and self._is_simulated:
+            self._begin(self._due)
         live = self._live
         if sequence.state is not NEW or sequence.request_id in live:
             raise EngineError(f"{sequence!r} is already in an engine")
@@ -164,7 +169,7 @@ class Engine:
         if not self._plan_steps:
             if self._due is None:
                 self._due = _tick_from(now)
-        elif is_open:
+        elif is_open and self._is_simulated:
             self._let_in(tick, _tick_from(now))
         return None
 
@@ -221,6 +226,7 @@ class Engine:
             return self._events[0].at
         if self._plan_steps:
             return self._end * _SECONDS_PER_TICK
+        self._is_simulated = True
         if self._due is None:
             return None
         self._begin(self._due)
@@ -230,6 +236,7 @@ class Engine:
 
     def advance(self, now: float) -> list[Event]:
         """Pass the time up to `now`, and give the events since the last call, in order of time."""
+        self._is_simulated = True
         tick = int(now * TICKS_PER_SECOND)
         if tick >= _EXACT_TICKS:
             tick = _tick_at(now)
@@ -249,10 +256,11 @@ class Engine:
         """Begin the next step; None when there is nothing to do, or the engine is stalled.
 
         Raises:
-            EngineError: a step is running.
+            EngineError: a step is running, or a simulator drives this engine.
         """
-        if self._plan_steps:
-            raise EngineError("begin_step: a step is running; end it first")
+        if self._plan_steps or self._is_simulated:
+            why = "this engine is driven by advance()" if self._is_simulated else "a step is running; end it first"
+            raise EngineError(f"begin_step: {why}")
         scheduler = self._scheduler
         self._start = _tick_from(now)
         self._due = None
@@ -285,7 +293,7 @@ class Engine:
 
     def _catch_up(self, now: int) -> None:
         """Pass the time up to tick `now`: what ends by then ends, and what follows has begun."""
-        if not self._plan_steps and self._due is not None and self._due <= now:
+        if self._due is not None and self._due <= now and self._is_simulated:
             self._begin(self._due)
         while self._plan_steps and self._end <= now:
             self._complete()
