@@ -33,6 +33,10 @@ class Gpu:
     """None: no FP8 units; FP8 weights are then multiplied in bf16."""
     hbm_bytes_per_second: float
     memory_bytes: float
+    compute_ratio: float
+    """Of the peak, reached by large matrix products."""
+    memory_ratio: float
+    """Of the peak, reached while weights are streamed."""
     link_bytes_per_second: float
     """One direction, to the other GPUs of the node."""
     all_reduce_seconds: float
@@ -88,11 +92,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineEfficiency:
-    """What an engine gets out of a GPU; the meaning of each is told in `engines.yaml`."""
+    """What an engine gets out of a GPU, and adds; the meaning of each is told in `engines.yaml`."""
 
     name: str
-    compute_ratio: float
-    memory_ratio: float
     attention_ratio: float
     kv_ratio: float
     step_overhead_seconds: float
@@ -137,6 +139,8 @@ def find_gpu(name: str) -> Gpu:
         fp8_flops=None if fp8 is None else fp8 * 1e12,
         hbm_bytes_per_second=entry["hbm_gb_per_s"] * 1e9,
         memory_bytes=entry["memory_gb"] * 1e9,
+        compute_ratio=entry["compute_ratio"],
+        memory_ratio=entry["memory_ratio"],
         link_bytes_per_second=entry["link_gb_per_s"] * 1e9,
         all_reduce_seconds=entry["all_reduce_us"] * 1e-6,
         price_per_hour_usd=entry["price_per_hour_usd"],
@@ -146,7 +150,6 @@ def find_gpu(name: str) -> Gpu:
     )
 
 
-@cache
 def find_model(name: str) -> Model:
     """Find a model by name (its last part is enough), or read the config.json that `name` points to.
 
@@ -196,8 +199,6 @@ def find_engine(name: str) -> EngineEfficiency:
     entry = table[name]
     return EngineEfficiency(
         name=name,
-        compute_ratio=entry["compute_ratio"],
-        memory_ratio=entry["memory_ratio"],
         attention_ratio=entry["attention_ratio"],
         kv_ratio=entry["kv_ratio"],
         step_overhead_seconds=entry["step_overhead_us"] * 1e-6,
@@ -220,6 +221,7 @@ def _model_from(name: str, fields: Mapping[str, Any]) -> Model:
 
     hidden = number("hidden_size")
     heads = number("num_attention_heads")
+    head_dim = number("head_dim", default=hidden // heads or None)
     experts = number("num_experts", "num_local_experts", "n_routed_experts", default=0)
     expert_size = ("moe_intermediate_size", "intermediate_size") if experts else ("intermediate_size",)
     return Model(
@@ -229,7 +231,7 @@ def _model_from(name: str, fields: Mapping[str, Any]) -> Model:
         num_layers=number("num_hidden_layers"),
         num_heads=heads,
         num_kv_heads=number("num_key_value_heads", default=heads),
-        head_dim=number("head_dim", default=hidden // heads),
+        head_dim=head_dim,
         vocab_size=number("vocab_size"),
         max_model_len=number("max_position_embeddings"),
         ties_embeddings=bool(fields.get("tie_word_embeddings", False)),

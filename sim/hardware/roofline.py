@@ -34,8 +34,8 @@ def step_cost_for(
     card, shape, efficiency = find_gpu(gpu), find_model(model), find_engine(engine)
     _check_division(shape, tensor_parallel)
     weight_bytes, kv_bytes = _precision(weights, "weights"), _precision(kv_cache, "kv_cache")
-    flops = _flops(card, weights) * efficiency.compute_ratio
-    bandwidth = card.hbm_bytes_per_second * efficiency.memory_ratio
+    flops = _flops(card, weights) * card.compute_ratio
+    bandwidth = card.hbm_bytes_per_second * card.memory_ratio
     head_parameters = shape.vocab_size * shape.hidden_size
     all_reduces = 2 * shape.num_layers if tensor_parallel > 1 else 0
     return StepCost(
@@ -98,14 +98,22 @@ def weight_bytes_per_gpu(model: str, *, tensor_parallel: int = 1, weights: str =
 def _token_seconds(
     card: Gpu, shape: Model, weight_bytes: int, tensor_parallel: int, flops: float, bandwidth: float
 ) -> tuple[tuple[float, float], ...]:
-    """Matrix products and all-reduces of a step by its tokens, the language-model head apart."""
+    """Matrix products, elementwise kernels and all-reduces of a step by its tokens, the language-model head apart.
+
+    Elementwise: the activation reads two halves and writes one; norms, residuals and rotary pass the hidden state about
+    eight times.
+    """
     per_token_flops = 2 * shape.active_parameters / tensor_parallel / flops
+    elementwise = (
+        3 * shape.intermediate_size * max(1, shape.experts_per_token) + 8 * shape.hidden_size
+    ) / tensor_parallel
+    per_token_bytes = shape.num_layers * elementwise * _ACTIVATION_BYTES / bandwidth
     ring = 2 * (tensor_parallel - 1) / tensor_parallel
     per_token_link = 2 * shape.num_layers * ring * shape.hidden_size * _ACTIVATION_BYTES / card.link_bytes_per_second
 
     def seconds(tokens: float) -> float:
         read = _bytes_read(shape, tokens) * weight_bytes / tensor_parallel / bandwidth
-        return max(read, per_token_flops * tokens) + per_token_link * tokens
+        return max(read, per_token_flops * tokens) + (per_token_bytes + per_token_link) * tokens
 
     knots = {1.0, float(_LARGEST_STEP), 2.0 * _LARGEST_STEP}
     if shape.num_experts:
