@@ -94,17 +94,20 @@ class Clock(simpy.Environment):
         """Take entry after entry until an event of simpy has happened; give its value.
 
         Raises:
-            EmptySchedule: the agenda ran out before.
+            IndexError: the agenda ran out before.
         """
         until.callbacks.append(StopSimulation.callback)
         queue = self._queue
         try:
             while True:
-                if queue and len(queue[0]) == _CALL_LENGTH:
-                    self._now, _, _, function, about = heappop(queue)
-                    function(about)
-                else:
+                entry = heappop(queue)
+                try:
+                    self._now, _, _, function, about = entry
+                except ValueError:  # shorter: an event of simpy
+                    heappush(queue, entry)
                     super().step()
+                    continue
+                function(about)
         except StopSimulation as stop:
             return stop.args[0]
 

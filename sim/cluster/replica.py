@@ -96,7 +96,7 @@ class Replica:
         """Dispatched to it and not answered, as the router counts."""
         self._turn = Turn.STEP + index
         self._clock = clock
-        self._listener = listener
+        self._tell = listener.on_events
         self._wake_time: float | None = None
         """The one wake that counts; others were asked for before something changed."""
         self._slowness: list[float] = []
@@ -136,7 +136,7 @@ class Replica:
         """Bring the engine up to now and tell the router what became visible."""
         events = self.engine.advance(now)
         if events:
-            self._listener.on_events(self, events)
+            self._tell(self, events)
 
     def slow(self, factor: float) -> None:
         """Make steps take longer by a factor, on top of other slowness."""
@@ -200,7 +200,7 @@ class Replica:
         engine = self.engine
         events = engine.advance(now)
         if events:
-            self._listener.on_events(self, events)
+            self._tell(self, events)
         self._wake_time = wake_at = engine.wake_at()
         if wake_at is not None:
             clock.call_at(wake_at, self._turn, self._on_wake)

@@ -46,11 +46,11 @@ class Sampler:
         self.instants.append(now)
         for replica in self._fleet.by_name.values():
             if replica.is_ready:
-                seen = replica.observe()
-                component = replica.component
-                add((now, component, "running", float(seen.running)))
-                add((now, component, "queue_depth", float(seen.queue_depth)))
-                add((now, component, "kv_usage", seen.kv_usage))
+                replica.pass_time(now)
+                engine, component = replica.engine, replica.component
+                add((now, component, "running", float(engine.num_running)))
+                add((now, component, "queue_depth", float(engine.num_waiting)))
+                add((now, component, "kv_usage", engine.kv_usage))
         for squad in self._fleet.squads:
             add((now, squad.component, "ready", float(squad.num_ready)))
         add((now, "router", "queue", float(self._router.num_queued)))
