@@ -1,7 +1,7 @@
-"""The summary of a run: one JSON value, the same for the same record, that goldens, report, terminal and JUnit all read.
+"""The summary of a run: one JSON value, the same for the same record, that goldens, report, terminal and JUnit read.
 
-Figures are rounded to six significant digits. Seconds, rates per second, shares 0 to 1; a percentile that the sample does
-not support is null. Of an invalid run the figures are null, and `validity` says why.
+Figures are rounded to six significant digits. Seconds, rates per second, shares 0 to 1; a percentile that the sample
+does not support is null. Of an invalid run the figures are null, and `validity` says why.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def summarise(record: RunRecord, scenario: Scenario) -> dict[str, Any]:
     """Measure a run and judge it against its scenario."""
     requests, window = requests_of(record), window_of(record)
     slos, percentiles = slos_of(scenario.workload.classes), scenario.measure.percentiles
-    classes = _groups(
-        requests, requests.traffic_class, [one.name for one in scenario.workload.classes], window, slos, percentiles
-    )
+    workload = scenario.workload
+    class_names, tenant_names = [one.name for one in workload.classes], [one.name for one in workload.tenants]
+    classes = _groups(requests, requests.traffic_class, class_names, window, slos, percentiles)
     groups = {ALL: measure(requests, window, slos, percentiles), **classes}
     inter_token, tokens_per_chunk = inter_token_latency(record, percentiles)
     validity = judge(record, requests, window, slos, groups, percentiles)
@@ -71,13 +71,11 @@ def summarise(record: RunRecord, scenario: Scenario) -> dict[str, Any]:
     }
     if validity.is_valid:
         summary["classes"] = {name: _group(group, slos.get(name)) for name, group in groups.items()}
-        tenants = _groups(
-            requests, requests.tenant, [one.name for one in scenario.workload.tenants], window, slos, percentiles
-        )
-        summary["tenants"] = {name: _group(group, None) for name, group in tenants.items()}
-        summary["inter_token_latency"] = _latency(inter_token) | {
-            "tokens_per_chunk": significant(tokens_per_chunk, DIGITS)
-        }
+        tenants = _groups(requests, requests.tenant, tenant_names, window, slos, percentiles)
+        if len(tenants) > 1:
+            summary["tenants"] = {name: _group(group, None) for name, group in tenants.items()}
+        per_chunk = {"tokens_per_chunk": significant(tokens_per_chunk, DIGITS)}
+        summary["inter_token_latency"] = _latency(inter_token) | per_chunk
         summary["system"] = _system(record, groups[ALL], littles_law(requests, window))
     return summary
 
@@ -163,9 +161,8 @@ def _workload(record: RunRecord, requests: Requests, counted: Requests) -> dict[
 
 def _reasons(counted: Requests) -> dict[str, int]:
     lost = counted.where(~counted.is_ok)
-    found = Counter(
-        f"{status}: {reason or 'no reason given'}" for status, reason in zip(lost.status, lost.reason, strict=True)
-    )
+    pairs = zip(lost.status, lost.reason, strict=True)
+    found = Counter(f"{status}: {reason or 'no reason given'}" for status, reason in pairs)
     return dict(sorted(found.items()))
 
 

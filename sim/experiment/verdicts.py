@@ -57,10 +57,8 @@ def verdicts_of(scenario: Scenario, measured: Measured) -> tuple[Verdict, ...]:
     expectations = [parse(text) for text in scenario.expect]
     spoken_of = {one.subject for one in expectations if one.measure == "slo_attainment"}
     found = [_judge(one, "expectation", True, measured) for one in expectations]
-    for one in _slo_expectations(scenario):
-        if one.subject not in spoken_of:
-            found.append(_judge(one, "slo", not expectations, measured))
-    return tuple(found)
+    unspoken = [one for one in _slo_expectations(scenario) if one.subject not in spoken_of]
+    return (*found, *(_judge(one, "slo", not expectations, measured) for one in unspoken))
 
 
 def outcome_of(verdicts: tuple[Verdict, ...], is_valid: bool) -> Outcome:
