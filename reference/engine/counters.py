@@ -26,6 +26,7 @@ class Counters:
         self.rejected = 0
         self.finished = 0
         self.aborted = 0
+        """Counted when they leave: at the end of the step that runs."""
         self.lost = 0
         """By crashes."""
         self.steps = 0

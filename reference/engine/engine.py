@@ -180,12 +180,12 @@ class Engine:
         if sequence is None:
             return False
         self._cut()
-        self._scheduler.counters.aborted += 1
         if self._plan_steps and sequence.state is not WAITING:
             sequence.is_leaving = True
             self._leaving.append(sequence)
         else:
             self._scheduler.leave(sequence)
+            self._scheduler.counters.aborted += 1
         return True
 
     def slow(self, factor: float, now: float) -> None:
@@ -211,6 +211,7 @@ class Engine:
         self._catch_up(_tick_at(now))
         lost = [sequence.request_id for sequence in self._scheduler.lose_everything() if not sequence.is_leaving]
         self._scheduler.counters.lost += len(lost)
+        self._scheduler.counters.aborted += len(self._leaving)
         self._live.clear()
         self._leaving.clear()
         self._plan_steps = 0
@@ -473,11 +474,13 @@ class Engine:
         return outcomes
 
     def _let_go(self) -> None:
+        scheduler = self._scheduler
+        scheduler.counters.aborted += len(self._leaving)
         for sequence in self._leaving:
             if sequence.state is ENDED:
-                self._scheduler.counters.finished -= 1
+                scheduler.counters.finished -= 1
             else:
-                self._scheduler.leave(sequence)
+                scheduler.leave(sequence)
         self._leaving.clear()
 
     def _emission(self, sequence: Sequence) -> Emission:
