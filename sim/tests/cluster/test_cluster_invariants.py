@@ -1,0 +1,185 @@
+"""The numbered invariants of DESIGN.md, over random small clusters with everything that can go wrong in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sim.cluster.flight import Flight
+from sim.experiment.record import REQUEST_COLUMNS, RunRecord
+from sim.experiment.scenario import LoadedScenario
+from sim.experiment.schema import Scenario
+from sim.experiment.workload import PromptSegment, Workload, WorkloadRequest
+
+STATUSES = {"ok", "refused", "failed", "timed_out", "cancelled"}
+
+# Times on a coarse grid, so that several things often happen at one instant.
+instants = st.integers(0, 300).map(lambda tenth: tenth / 10)
+spans = st.integers(1, 100).map(lambda tenth: tenth / 10)
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    chance = draw(st.randoms(use_true_random=False))
+    times = sorted(chance.randrange(draw(st.sampled_from([20, 300]))) / 10 for _ in range(draw(st.integers(1, 60))))
+    requests = []
+    for index, at in enumerate(times):
+        shared, own = chance.randrange(4), chance.randrange(1, 400)
+        prompt = (PromptSegment(shared, 200), PromptSegment(100 + index, own)) if shared else ()
+        requests.append(
+            WorkloadRequest(
+                index,
+                at,
+                200 * bool(shared) + own,
+                chance.randrange(1, 300),
+                "m",
+                tenant=chance.choice("ab"),
+                priority=chance.randrange(3),
+                session=chance.choice(["", "s1", "s2"]),
+                prompt=prompt,
+                deadline_seconds=chance.choice([None, None, 0.05, 0.5, 5.0]),
+            )
+        )
+    return Workload(tuple(requests), times[-1] + 1.0, "hash")
+
+
+@st.composite
+def faults(draw: st.DrawFn) -> list[dict[str, Any]]:
+    kinds = st.sampled_from(["replica_crash", "node_loss", "slow_replica", "stall", "partition", "error_burst"])
+    return [
+        {
+            "at": draw(instants),
+            "kind": draw(kinds),
+            "target": draw(st.sampled_from(["vllm", "vllm-0", "vllm-1", "node-0"])),
+            "lasts": draw(spans),
+            "factor": 3.0,
+            "share": draw(st.sampled_from([0.3, 1.0])),
+        }
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> LoadedScenario:
+    pool: dict[str, Any] = {
+        "model": "m",
+        "engine": "vllm",
+        "replicas": draw(st.integers(2, 3)),
+        "replicas_per_node": draw(st.integers(1, 2)),
+        "step_cost": {"base": draw(st.sampled_from([0.01, 0.03125])), "per_context_token": 1e-6},
+        "num_gpu_blocks": draw(st.sampled_from([60, 400])),
+        "max_num_seqs": draw(st.sampled_from([2, 8])),
+        "max_num_batched_tokens": draw(st.sampled_from([64, 512])),
+        "cold_start": draw(spans),
+    }
+    if draw(st.booleans()):
+        pool["autoscale"] = {"max_replicas": 5, "target": 2.0, "interval": 1.5, "stabilisation": 3.0}
+    router = {
+        "policy": {"name": draw(st.sampled_from(["least_in_flight", "power_of_two", "prefix_aware", "weighted"]))},
+        "queue": {
+            "max_requests": draw(st.sampled_from([0, 5, 1000])),
+            "max_wait": draw(st.none() | spans),
+            "max_in_flight_per_endpoint": draw(st.sampled_from([None, 1, 4])),
+        },
+        "health_interval": draw(spans),
+    }
+    gateway: dict[str, Any] = {"replicas": draw(st.integers(1, 2))}
+    if draw(st.booleans()):
+        gateway["rate_limits"] = [{"tenant": "a", "requests": 1.0, "burst": 2}, {"tenant": "*", "concurrency": 3}]
+    fields = {
+        "windtunnel": 1,
+        "name": "random",
+        "seed": draw(st.integers(0, 99)),
+        "workload": {},
+        "cluster": {"pools": [pool], "router": router, "gateway": gateway, "network": {"hop": draw(st.sampled_from([0.0, 0.0002]))}},
+        "faults": draw(faults()),
+        "measure": {"sample_interval": 0.5},
+    }
+    return LoadedScenario(Scenario.model_validate(fields), "", Path("x.yaml"), Path())
+
+
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def flown(loaded: LoadedScenario, workload: Workload, *, leaping: bool = True) -> RunRecord:
+    flight = Flight(loaded, workload, leaping=leaping)
+    call_at = flight.clock.call_at
+
+    def forward_only(when: float, *rest: Any) -> None:
+        assert when >= flight.clock.now, f"asked at {flight.clock.now} for {when}, with {rest}"
+        call_at(when, *rest)
+
+    flight.clock.call_at = forward_only  # type: ignore[method-assign]
+    flight.run()
+    return flight.record()
+
+
+def check_rows(workload: Workload, record: RunRecord) -> None:
+    rows = record.requests
+    assert set(rows) == set(REQUEST_COLUMNS)
+    assert {len(column) for column in rows.values()} == {len(workload.requests)}
+    for request, *row in zip(workload.requests, *(rows[name] for name in REQUEST_COLUMNS), strict=True):
+        seen = dict(zip(REQUEST_COLUMNS, row, strict=True))
+        assert seen["status"] in STATUSES, seen
+        chain = [seen["scheduled"], seen["sent"], seen["first_token"], seen["last_token"], seen["ended"]]
+        happened = [at for at in chain if not isnan(at)]
+        assert happened == sorted(happened), seen
+        assert seen["ended"] >= seen["sent"], seen
+        if seen["status"] == "ok":
+            assert len(happened) == len(chain), seen
+            assert seen["output_tokens"] == request.output_tokens, seen
+            assert seen["http_status"] == 200, seen
+        else:
+            assert seen["reason"], seen
+        assert isnan(seen["first_token"]) == (seen["output_tokens"] == 0), seen
+        assert 0 <= seen["cached_tokens"] < request.input_tokens, seen
+
+
+def check_engines(record: RunRecord) -> None:
+    for counters in record.facts["engine"].values():
+        ended = counters["finished"] + counters["aborted"] + counters["lost"]
+        assert counters["submitted"] == ended, counters
+
+
+def check_work(record: RunRecord, has_stalls: bool) -> None:
+    seen: dict[tuple[float, str], dict[str, float]] = {}
+    for at, component, measure, value in record.samples:
+        assert value >= 0
+        seen.setdefault((at, component), {})[measure] = value
+    for (at, component), measures in seen.items():
+        if component.startswith("replica/"):
+            assert measures["kv_usage"] <= 1.0
+            if not has_stalls:
+                assert measures["running"] or not measures["queue_depth"], (at, component)
+
+
+@few
+@given(loaded=scenarios(), workload=workloads())
+def test_every_request_ends_once_in_order_of_cause_and_no_replica_idles(loaded: LoadedScenario, workload: Workload) -> None:
+    """I1, I2, I4, I5."""
+    record = flown(loaded, workload)
+    check_rows(workload, record)
+    check_engines(record)
+    check_work(record, any(fault.kind == "stall" for fault in loaded.scenario.faults))
+    times = [at for at, *_ in record.decisions]
+    assert times == sorted(times)
+    statuses = Counter(record.requests["status"])
+    assert sum(statuses.values()) == len(workload.requests)
+    assert statuses["cancelled"] == 0, "nothing here takes an hour"
+
+
+@few
+@given(loaded=scenarios(), workload=workloads())
+def test_the_same_seed_gives_the_same_record_and_leaping_changes_nothing(
+    loaded: LoadedScenario, workload: Workload
+) -> None:
+    """I6, I9."""
+    first = flown(loaded, workload)
+    for other in (flown(loaded, workload), flown(loaded, workload, leaping=False)):
+        for name in ("requests", "samples", "decisions", "events", "gaps", "facts"):
+            assert repr(getattr(first, name)) == repr(getattr(other, name)), name
