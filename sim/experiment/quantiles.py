@@ -19,7 +19,8 @@ from sim.experiment.columns import Floats
 LEVEL = 0.95
 """Of every interval in a report."""
 
-_Z = 1.959963984540054
+_Z = {0.95: 1.959963984540054, 0.99: 2.5758293035489004}
+"""The normal quantile of each level in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,14 @@ def weighted_quantiles(values: Floats, counts: Floats, percentiles: Iterable[flo
     return found
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a share; (0, 1) of no trials."""
+def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's score interval of a share, at 0.95 or 0.99; (0, 1) of no trials."""
     if not trials:
         return 0.0, 1.0
-    share, z2 = successes / trials, _Z * _Z
+    z = _Z[level]
+    share, z2 = successes / trials, z * z
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z * sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
+    half = z * sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

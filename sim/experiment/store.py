@@ -18,6 +18,7 @@ from typing import Any
 
 from sim.experiment.errors import InputError
 from sim.experiment.record import REQUEST_COLUMNS, RunRecord
+from sim.experiment.schema import Scenario
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -98,6 +99,22 @@ def read(directory: Path) -> RunRecord:
         decisions=_read_decisions(directory / TABLE_FILES[3]),
         diagnostics=_read_json(diagnostics) if diagnostics.exists() else {},
     )
+
+
+def scenario_of(record: RunRecord) -> Scenario:
+    """Return the scenario as it was flown; files that it names are not looked for again.
+
+    Raises:
+        NotARun: the record holds none that can be read.
+    """
+    from pydantic import ValidationError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return Scenario.model_validate(YAML(typ="safe").load(record.scenario_yaml))
+    except (YAMLError, ValidationError) as error:
+        raise NotARun(f"the scenario {record.scenario_name!r} stored with the run cannot be read: {error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -152,6 +152,6 @@ def _about_the_end(requests: Requests, window: Window) -> Iterator[Finding]:
     if last > BACKLOG_FACTOR * first and last > first + MIN_BACKLOG:
         yield Finding(
             "backlog",
-            f"Not stationary: {first:.1f} requests were in flight in the first fifth of the window, {last:.1f} in the last. "
-            "In a longer window latencies would differ.",
+            f"Not stationary: {first:.1f} requests were in flight in the first fifth of the window and "
+            f"{last:.1f} in the last. In a longer window latencies would differ.",
         )
