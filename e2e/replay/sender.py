@@ -1,0 +1,138 @@
+"""One request from send to end: written to the wire, its stream read as it comes, its row made. Pilot only."""
+
+from __future__ import annotations
+
+import time
+from math import nan
+from typing import Any
+
+import gevent
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
+
+from e2e.replay.address import address_of, head_of
+from e2e.replay.connections import Connections
+from e2e.replay.plan import Planned, Settings
+from e2e.replay.rows import CANCELLED, FAILED, OK, REFUSED, TIMED_OUT, Row
+from e2e.replay.sse import Stream, reason_of
+
+PIECE_BYTES = 16 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+REFUSALS = (429, 503)
+"""Answers of a server that will not take the request now."""
+
+
+class Late(gevent.Timeout):  # type: ignore[misc]
+    """The client has waited for its first token as long as it wanted to."""
+
+
+class Sender:
+    """Sends planned requests and makes a row of each. `zero` is the run's zero on the monotonic clock."""
+
+    def __init__(self, settings: Settings) -> None:
+        address = address_of(settings.base_url)
+        self._settings = settings
+        self._connections = Connections(
+            address, connect_seconds=settings.connect_seconds, verify_tls=settings.verify_tls
+        )
+        self._heads = [head_of(address, settings.path, key) for key in (*settings.keys, None)]
+        self.zero = nan
+
+    def send(self, planned: Planned) -> Row:
+        """Send a request and stay with it to its end; whatever happens to it is in the row, only a bug is raised."""
+        stream = Stream()
+        row = Row(planned.index, sent=time.monotonic() - self.zero)
+        patience = None
+        if planned.deadline_seconds is not None:
+            patience = Late.start_new(planned.deadline_seconds, Late(planned.deadline_seconds))
+        try:
+            self._fly(planned, row, stream, patience)
+        except gevent.GreenletExit:
+            row.close(CANCELLED, "flight over")
+        except gevent.Timeout as timeout:
+            if not isinstance(timeout, Late):
+                raise
+            row.close(TIMED_OUT, "no first token in time")
+        except TimeoutError:
+            row.close(FAILED, "stalled" if row.http_status else "no answer in time")
+        except (HTTPParseError, OSError) as error:
+            row.close(FAILED, _lost(error, row))
+        finally:
+            if patience is not None:
+                patience.close()
+        row.land(stream, time.monotonic(), self.zero)
+        return row
+
+    def _fly(self, planned: Planned, row: Row, stream: Stream, patience: Late | None) -> None:
+        response = self._post(planned)
+        row.http_status = response.get_code()
+        row.routed(response.get("x-windtunnel-decision"))
+        if row.http_status != 200:
+            self._refused(response, row)
+            return
+        readline, feed, times, now = response.readline, stream.feed, stream.chunk_times, time.monotonic
+        while line := readline(b"\n"):
+            feed(line, now())
+            if patience is not None and times:
+                patience.close()
+                patience = None
+            if stream.is_done or stream.error:
+                break
+        if stream.error:
+            row.close(FAILED, stream.error)
+        elif not stream.is_done:
+            row.close(FAILED, "ended without [DONE]")
+        else:
+            row.close(OK if times else FAILED, "" if times else "no token came")
+        self._finish(response)
+
+    def _post(self, planned: Planned) -> Any:
+        key = planned.key if planned.key >= 0 else len(self._heads) - 1
+        about = (
+            f"X-Request-Id: {self._settings.run_id}-{planned.index}\r\n"
+            f"X-Windtunnel-Class: {planned.traffic_class}\r\n"
+            f"X-Windtunnel-Priority: {planned.priority}\r\n"
+            + (f"X-Windtunnel-Session: {planned.session}\r\n" if planned.session else "")
+            + f"Content-Length: {len(planned.body)}\r\n\r\n"
+        )
+        connections = self._connections
+        sock = connections.get_socket()
+        try:
+            sock.settimeout(self._settings.stall_seconds)
+            sock.sendall(b"".join((self._heads[key], about.encode(), planned.body)))
+        except BaseException:
+            connections.release_socket(sock)
+            raise
+        return HTTPSocketPoolResponse(sock, connections, block_size=PIECE_BYTES, method="POST")
+
+    def _refused(self, response: Any, row: Row) -> None:
+        """Read why a request was not taken."""
+        import orjson
+
+        told = response.read(MAX_ERROR_BYTES)
+        response.release()
+        try:
+            reason = reason_of(orjson.loads(told))
+        except orjson.JSONDecodeError:
+            reason = told.decode("utf-8", "replace").strip().partition("\n")[0][:200]
+        status = REFUSED if row.http_status in REFUSALS else FAILED
+        row.close(status, reason or f"HTTP {row.http_status}")
+
+    def _finish(self, response: Any) -> None:
+        """Read what follows `[DONE]`, which is the end of the message, so that the connection can be used again."""
+        try:
+            while response.readline(b"\n"):
+                pass
+        except (HTTPParseError, OSError):
+            return
+        finally:
+            response.release()
+
+
+def _lost(error: Exception, row: Row) -> str:
+    """Say in a word or two how the connection was lost."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, HTTPConnectionClosed | ConnectionError | HTTPParseError):
+        return "connection closed mid-stream" if row.http_status else "connection closed"
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or type(error).__name__).lower()
