@@ -109,11 +109,6 @@ class DecodeBatch:
                 return finish_step - self.step
             heappop(finishing)
 
-    def fits(self, steps: int, free: int) -> bool:
-        """Whether the next `steps` steps surely find their blocks when the pool knows of `free` ones: a bound, O(1)."""
-        size = self._block_size
-        return self.context_tokens + self.num_sequences * (size + steps - 2) <= (free + self.recorded) * size
-
     def settle(self) -> int:
         """Give the blocks to be taken from the pool, so that `recorded` is what members hold.
 

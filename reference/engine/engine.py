@@ -265,7 +265,11 @@ class Engine:
         scheduler = self._scheduler
         self._start = _tick_from(now)
         self._due = None
-        if self._start < self._stalled_until or not self._schedule():
+        if self._start < self._stalled_until:
+            return None
+        has_step = scheduler.schedule() > 0
+        self._note_preempted()
+        if not has_step:
             return None
         self._time_step()
         self._end = _NEVER
@@ -327,11 +331,13 @@ class Engine:
         self._due = None
         self._plan_steps = 0
         if tick < self._stalled_until:
-            scheduler = self._scheduler
-            if scheduler.running or scheduler.waiting:
+            if self._scheduler.running or self._scheduler.waiting:
                 self._due = self._stalled_until
             return
-        steps = self._schedule()
+        scheduler = self._scheduler
+        steps = scheduler.schedule()
+        if scheduler.has_preempted:
+            self._note_preempted()
         if not steps:
             return
         self._start = tick
@@ -339,7 +345,7 @@ class Engine:
         if steps == 1:
             self._time_step()
             return
-        batch = self._scheduler.batch
+        batch = scheduler.batch
         num = batch.num_sequences
         if num >= len(self._affine):
             self._extend_affine(num)
@@ -347,13 +353,9 @@ class Engine:
         first = self._fixed = self._affine[num] + slope * batch.context_tokens
         self._end = tick + steps * first + slope * num * (steps * (steps - 1) // 2)
 
-    def _schedule(self) -> int:
-        scheduler = self._scheduler
-        steps = scheduler.schedule()
-        if scheduler.has_preempted:
-            for sequence in scheduler.preempted:
-                sequence.last_token_tick = self._last_end
-        return steps
+    def _note_preempted(self) -> None:
+        for sequence in self._scheduler.preempted:
+            sequence.last_token_tick = self._last_end
 
     def _time_step(self) -> None:
         """Make the plan one step of the batch as scheduled."""
@@ -372,18 +374,14 @@ class Engine:
     def _mixed_ticks(self) -> int:
         scheduler = self._scheduler
         batch = scheduler.batch
+        num = batch.num_sequences
         tokens = 0
         pairs = 0.0
         for sequence, chunk in scheduler.prefills:
             tokens += chunk
             pairs += chunk * (sequence.computed + 0.5 * chunk)
-        seconds = self._cost.seconds(
-            num_sequences=batch.num_sequences + len(scheduler.prefills),
-            num_tokens=batch.num_sequences + tokens,
-            context_tokens=batch.context_tokens,
-            prefill_tokens=tokens,
-            prefill_pairs=pairs,
-        )
+        num_sequences = num + len(scheduler.prefills)
+        seconds = self._cost.seconds(num_sequences, num + tokens, batch.context_tokens, tokens, pairs)
         return max(1, round(seconds * self._factor * TICKS_PER_SECOND))
 
     def _set_factor(self, factor: float) -> None:

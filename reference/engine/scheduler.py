@@ -141,7 +141,7 @@ class Scheduler:
         self._budget_left = self._budget - num
         if self._partial is not None:
             self._continue_prefill(self._partial)
-        if self.waiting and not self.has_preempted:
+        if self.waiting:
             self.admit()
         if self.prefills:
             return 1
@@ -151,7 +151,7 @@ class Scheduler:
         if self.has_preempted or not self._leaping:
             return 1
         steps = batch.steps_to_finish()
-        if batch.fits(steps, self.pool.free):
+        if batch.context_tokens + num * (size + steps - 2) <= (self.pool.free + batch.recorded) * size:
             return steps
         self._settle()
         return batch.affordable(self.pool.free, steps)
@@ -163,7 +163,11 @@ class Scheduler:
         if self.has_preempted:
             return False
         while waiting and self._partial is None and self._budget_left > 0 and len(running) < self._max_seqs:
-            if not self._start(waiting[0]):
+            sequence = waiting[0]
+            if self._reserves or sequence.block_hashes or sequence.generated or sequence.survivors is not None:
+                if not self._start(sequence):
+                    break
+            elif not self._start_plain(sequence):
                 break
             waiting.popleft()
         return len(running) > before
@@ -179,7 +183,9 @@ class Scheduler:
             for sequence in finished:
                 self._release(sequence)
                 sequence.generated = sequence.output_tokens
-                self._finish(sequence, outcomes)
+                sequence.state = ENDED
+                outcomes.append((FINISHED, sequence))
+            self.counters.finished += len(finished)
         if self.prefills:
             prefills = self.prefills
             self.prefills = []
@@ -258,8 +264,10 @@ class Scheduler:
 
     def _has_free(self, blocks: int) -> bool:
         """Whether so many blocks are free beside those of this step's decodes."""
-        free = self.pool.free
-        if self.batch.fits(1, free - blocks):
+        batch = self.batch
+        size = self._block_size
+        room = self.pool.free + batch.recorded - blocks
+        if batch.context_tokens + batch.num_sequences * (size - 1) <= room * size:
             return True
         self._settle()
         return blocks <= self.pool.free
@@ -291,6 +299,30 @@ class Scheduler:
         if self._rules.chunks_are_whole_blocks:
             return max(0, (computed + left) // self._block_size * self._block_size - computed)
         return left
+
+    def _start_plain(self, sequence: Sequence) -> bool:
+        """Do what `_start` does for a sequence of which nothing can be cached, under rules that do not reserve."""
+        target = chunk = sequence.prefill_target
+        if target > self._budget_left:
+            chunk = self._chunk(sequence, 0)
+            if not chunk:
+                return False
+        size = self._block_size
+        blocks = (chunk + size - 1) // size
+        if not self._has_free(blocks):
+            return False
+        self.pool.take(blocks)
+        self._admissions += 1
+        sequence.admission = self._admissions
+        sequence.state = PREFILLING
+        self.running[sequence] = None
+        if self._caches:
+            self.counters.queried_tokens += target
+        self._budget_left -= chunk
+        self.prefills.append((sequence, chunk))
+        if chunk < target:
+            self._partial = sequence
+        return True
 
     def _start(self, sequence: Sequence) -> bool:
         """Admit the head of the queue into this step if its blocks are there."""
@@ -402,14 +434,11 @@ class Scheduler:
             self.batch.join(sequence)
         else:
             self._release(sequence)
-            self._finish(sequence, outcomes)
+            sequence.state = ENDED
+            counters.finished += 1
+            outcomes.append((FINISHED, sequence))
 
     # Leaving
-
-    def _finish(self, sequence: Sequence, outcomes: list[tuple[str, Sequence]]) -> None:
-        sequence.state = ENDED
-        self.counters.finished += 1
-        outcomes.append((FINISHED, sequence))
 
     def _release(self, sequence: Sequence, keep: bool = False) -> None:
         """Take a running sequence off its seat and free its blocks; `keep` those without a hash as a run of its own."""

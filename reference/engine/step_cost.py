@@ -85,7 +85,7 @@ class StepCost:
         return fields
 
     def seconds(
-        self, *, num_sequences: int, num_tokens: int, context_tokens: int, prefill_tokens: int, prefill_pairs: float
+        self, num_sequences: int, num_tokens: int, context_tokens: int, prefill_tokens: int, prefill_pairs: float
     ) -> float:
         """Give the time of one step; the arguments are B, T, S, P and Σ q·(c + q/2) of the module's formula."""
         return (

@@ -47,13 +47,13 @@ class PoolMachine(RuleBasedStateMachine):
         return taken
 
     @precondition(lambda self: self.pool.free)
-    @rule(data=st.data(), share=st.integers(0, 4), start=st.integers(0, 2))
-    def admit(self, data: st.DataObject, share: int, start: int) -> None:
+    @rule(data=st.data(), share=st.integers(0, 4), start=st.integers(0, 2), limit=st.integers(0, 4))
+    def admit(self, data: st.DataObject, share: int, start: int, limit: int) -> None:
         """Match a prefix, hold it, take the rest, register what has a hash: what a sequence does."""
         hashes = tuple(range(start * 10, start * 10 + share))
-        hits = self.pool.match(hashes, share)
+        hits = self.pool.match(hashes, limit)
         names = []
-        for hash_ in hashes:
+        for hash_ in hashes[:limit]:
             name = self.name_with(hash_)
             if name is None:
                 break

@@ -147,6 +147,19 @@ def test_a_preempted_sequence_goes_to_the_head_of_the_queue_and_recomputes() -> 
     assert ends["first"] < ends["second"]
 
 
+def test_a_step_that_preempts_admits_nobody() -> None:
+    engine = replica("vllm", num_blocks=8, max_num_batched_tokens=8, prefix_caching=False)
+    for index in range(2):
+        submit(engine, Sequence(index, 12, 12), 0.0)
+    while not engine.counters.preemptions:
+        wake = engine.wake_at()
+        assert wake is not None
+        engine.advance(wake)
+    assert (engine.num_running, engine.num_waiting) == (1, 1), "though two blocks for a first chunk are free again"
+    engine.advance(wake + 1.0)
+    assert (engine.num_running, engine.num_waiting) == (2, 0)
+
+
 def test_a_preempted_sequence_finds_what_is_left_of_its_own_blocks() -> None:
     computed = {}
     for caching in (True, False):
