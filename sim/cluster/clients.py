@@ -1,7 +1,7 @@
-"""The clients: they send when the workload says, whatever the cluster does, and some leave when they have waited enough.
+"""The clients: they send when the workload says, whatever the cluster does, and some leave after waiting enough.
 
-Open loop: nobody waits for an answer before sending. The stream of arrivals is one call on the clock at a time; a request
-costs one event on its way to the router, unless a gateway has limits to check on the way.
+Open loop: nobody waits for an answer before sending. The stream of arrivals is one call on the clock at a time; a
+request costs one call on its way to the router, unless a gateway has limits to check on the way.
 """
 
 from __future__ import annotations

@@ -56,15 +56,15 @@ class Turn(IntEnum):
     """The flight is over."""
 
 
-class Clock(simpy.Environment):
+class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
     """The time of one flight, in seconds from its zero.
 
-    A call is an event that nobody waits for: it stands in simpy's own agenda as a bare function with its argument, which
-    costs a third of an `Event` with a callback. Events and processes of simpy work beside calls.
+    A call is an event that nobody waits for: it stands in simpy's own agenda as a bare function with its argument,
+    which costs a third of an `Event` with a callback. Events and processes of simpy work beside calls.
     """
 
     def call_at(self, when: float, turn: int, function: Callable[[Any], None], about: Any = None) -> None:
-        """Call `function(about)` at `when` (no delay: sums of delays round), in its turn among those of that instant."""
+        """Call `function(about)` at `when`, in its turn. A time and not a delay, because sums of delays round."""
         heappush(self._queue, (when, turn, next(self._eid), function, about))
 
     def every(self, interval: float, turn: int, function: Callable[[float], None], first: float | None = None) -> None:

@@ -1,7 +1,7 @@
 """What goes wrong, when, and to whom: the faults of a scenario, begun and ended on the clock.
 
-A target is a replica (`vllm-2`), a node (`node-0`) or a pool (all of its replicas there at that moment). Each kind is one
-function on one replica; what it looks like from outside follows from the replica, its wire and the router.
+A target is a replica (`vllm-2`), a node (`node-0`) or a pool (all of its replicas there at that moment). What a fault
+does to a replica is here; what it looks like from outside follows from the replica, its wire and the router.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Faults:
         now = self._clock.now
         targets = self._targets(fault.target)
         undos = [undo for replica in targets if (undo := self._hit(fault, replica)) is not None]
-        about = ", ".join(replica.name for replica in targets) if targets else "nobody of that name was there"
-        self._recorder.event(now, fault.kind, fault.target, about, fault.lasts)
+        hit = ", ".join(replica.name for replica in targets) if targets else "nobody of that name was there"
+        self._recorder.event(now, fault.kind, fault.target, hit, fault.lasts)
         if undos:
             self._clock.call_at(now + fault.lasts, Turn.FAULT + index, self._end, undos)
 

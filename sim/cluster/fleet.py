@@ -94,7 +94,7 @@ class Fleet:
         return replica
 
     def drain(self, squad: Squad, count: int) -> list[Replica]:
-        """Let `count` replicas go: those not ready first, then the youngest, each as soon as nothing of it is in flight."""
+        """Let `count` replicas go, those not ready first, then the youngest; each leaves once nothing is in flight."""
         staying = [(replica.is_ready, -ordinal, replica) for ordinal, replica in squad.replicas.items()]
         staying = [entry for entry in staying if -entry[1] not in squad.draining]
         leaving = [replica for _, _, replica in sorted(staying, key=lambda entry: entry[:2])[:count]]

@@ -1,4 +1,4 @@
-"""One flight: a scenario's cluster is built in simulated time, its workload is flown through it, and the record comes back.
+"""One flight: a scenario's cluster is built in simulated time, its workload flown through it, its record given back.
 
 Start here. Building order is the order of the parts: fleet, router, gateway, clients, then what disturbs and what
 watches them. Same scenario, workload and seed: same record, whatever else the process does.
@@ -82,6 +82,7 @@ class Flight:
         cluster = scenario.cluster
         self._loaded = loaded
         self._workload = workload
+        self._progress = progress
         self._hop = hop = cluster.network.hop
         self.seed = scenario.seed if seed is None else seed
         self.clock = clock = Clock()
@@ -129,6 +130,8 @@ class Flight:
         if not self._workload.requests:
             self._on_all_ended()
         clock.run(until=self._over)
+        if self._progress is not None:
+            self._progress(1.0)
 
     def record(self) -> RunRecord:
         """Put together what happened."""

@@ -1,7 +1,7 @@
 """The gateway in simulated time: its own time per request, rate limits per tenant, and the way on to the router.
 
 `replicas` gateways share one queue; each handles a request in `overhead`, one at a time, first come first served. For a
-constant service time that is a recursion over departures, so a request costs no event here unless limits must be checked.
+constant service time that is a recursion over departures, so a request costs no call here unless limits are checked.
 Limits are shared between the gateway's replicas. What a request may use at most is its prompt and its answer, as a
 client declares it in `max_tokens`.
 """

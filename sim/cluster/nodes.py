@@ -14,7 +14,7 @@ class Nodes:
         self._seated: list[set[str]] = []
 
     def seat(self, replica: str, pool: str, replicas_per_node: int) -> str:
-        """Give a replica a seat on the first node of its pool that has one, or on a new node; return the node's name."""
+        """Seat a replica on the first node of its pool that has room, or on a new one; return the node's name."""
         for number, seated in enumerate(self._seated):
             if self._pool_of[number] == pool and len(seated) < replicas_per_node:
                 seated.add(replica)

@@ -1,4 +1,4 @@
-"""What happened, as columns: a row for each request of the workload, the decisions about it, and what befell the cluster.
+"""What happened, as columns: a row for each request, the decisions about it, and what befell the cluster.
 
 Everything is seen from the client: the caller adds the hops on the way back. Refuses to judge; measures do that.
 """

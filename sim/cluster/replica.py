@@ -1,4 +1,4 @@
-"""One replica in simulated time: the engine, when it wakes, whether it is there, and the wire between it and the router.
+"""One replica in simulated time: the engine, when it wakes, whether it is there, and its wire to the router.
 
 The engine says when something next becomes visible; the replica asks the clock to wake it then, and sends what it sees
 to the router one hop later. Nothing is sent per token.
@@ -36,7 +36,7 @@ class Listener(Protocol):
 
 
 class Wire:
-    """The connection between the router and a replica. While cut, nothing passes; what was sent arrives once it is whole.
+    """The connection between the router and a replica. While cut, nothing passes; what was sent arrives afterwards.
 
     That is TCP's way: established streams are resent, a new connection waits for its timeout.
     """

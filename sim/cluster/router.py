@@ -1,9 +1,9 @@
 """The router in simulated time: a shell around one policy pool per model, as the asyncio router is.
 
-The pool decides; this carries its actions out and tells it what a real router would hear, when it would hear it: answers
-and failures one hop after they happen, gauges of replicas as the last scrape read them, replicas that vanish once a
-health check has missed them. A first token is told to the pool together with what follows it, because nothing between
-the two depends on it.
+The pool decides; this carries its actions out and tells it what a real router would hear, when it would hear it:
+answers and failures one hop after they happen, gauges of replicas as the last scrape read them, replicas that vanish
+once a health check has missed them. A first token is told to the pool together with the failure that follows it,
+because nothing between the two depends on it.
 """
 
 from __future__ import annotations
@@ -307,6 +307,7 @@ class Router:
             desk.pool.first_token(request_id, transit.first_token_at)
             if is_open:
                 recorder.last_token[index] = now + self._way_back
+                recorder.output_tokens[index] = max(1, recorder.output_tokens[index])
                 status = OK_STATUS
         elif is_open:
             recorder.first_token[index] = nan

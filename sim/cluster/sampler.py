@@ -1,4 +1,4 @@
-"""The timeline: what every part of the cluster looks like at each sample instant, after everything else of that instant.
+"""The timeline: what every part of the cluster looks like at each sample instant, once all else of it has happened.
 
 Sees the truth, which no policy does. What can be told from the rows of the requests is told from them, after landing.
 """

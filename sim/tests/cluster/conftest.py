@@ -34,7 +34,9 @@ def scenario(*, pool: dict[str, Any] | None = None, base_dir: Path | None = None
     return LoadedScenario(Scenario.model_validate(fields), "", Path("test.yaml"), base_dir or Path())
 
 
-def workload(*requests: tuple[float, int, int] | WorkloadRequest, duration: float | None = None, **same: Any) -> Workload:
+def workload(
+    *requests: tuple[float, int, int] | WorkloadRequest, duration: float | None = None, **same: Any
+) -> Workload:
     """Requests as (scheduled, input tokens, output tokens); `same` holds for each."""
     made = tuple(
         request if isinstance(request, WorkloadRequest) else WorkloadRequest(index, *request, "m", **same)

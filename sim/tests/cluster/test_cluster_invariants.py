@@ -96,7 +96,12 @@ def scenarios(draw: st.DrawFn) -> LoadedScenario:
         "name": "random",
         "seed": draw(st.integers(0, 99)),
         "workload": {},
-        "cluster": {"pools": [pool], "router": router, "gateway": gateway, "network": {"hop": draw(st.sampled_from([0.0, 0.0002]))}},
+        "cluster": {
+            "pools": [pool],
+            "router": router,
+            "gateway": gateway,
+            "network": {"hop": draw(st.sampled_from([0.0, 0.0002]))},
+        },
         "faults": draw(faults()),
         "measure": {"sample_interval": 0.5},
     }
@@ -160,7 +165,9 @@ def check_work(record: RunRecord, has_stalls: bool) -> None:
 
 @few
 @given(loaded=scenarios(), workload=workloads())
-def test_every_request_ends_once_in_order_of_cause_and_no_replica_idles(loaded: LoadedScenario, workload: Workload) -> None:
+def test_every_request_ends_once_in_order_of_cause_and_no_replica_idles(
+    loaded: LoadedScenario, workload: Workload
+) -> None:
     """I1, I2, I4, I5."""
     record = flown(loaded, workload)
     check_rows(workload, record)
