@@ -1,1 +1,1 @@
-"""llm-api: authentication, rate limits, validation, access log, usage, streaming relay."""
+"""llm-api: authentication, rate limits, validation, access log, usage, and the relay to the router. See `server`."""

@@ -1,1 +1,1 @@
-"""What all servers share at the edge: OpenAI models and errors, SSE framing, the byte relay, request ids, access log, metrics."""
+"""What all servers share at the edge: OpenAI errors, SSE framing, the relay, request ids, logs, metrics, serving."""

@@ -1,0 +1,33 @@
+"""The gateway's metrics: requests by route and status, latency, first byte, in flight, and refusals by limit."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from reference.wire.metrics import LATENCY_BUCKETS
+
+
+class GatewayMetrics:
+    """The registry of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "windtunnel_gateway_requests", "Requests answered.", ["path", "status"], registry=self.registry
+        )
+        self._seconds = self._histogram("windtunnel_gateway_request_seconds", "From arrival to the last byte.")
+        self._first_byte = self._histogram("windtunnel_gateway_first_byte_seconds", "From arrival to the first byte.")
+        self.in_flight = Gauge("windtunnel_gateway_in_flight", "Requests under way.", registry=self.registry)
+        self.limited = Counter(
+            "windtunnel_gateway_limited", "Requests refused by a rate limit.", ["tenant"], registry=self.registry
+        )
+
+    def answered(self, path: str, status: int, seconds: float, first_byte_seconds: float | None) -> None:
+        """Count one request; 499 is a client that left."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+        if first_byte_seconds is not None:
+            self._first_byte.labels(path).observe(first_byte_seconds)
+
+    def _histogram(self, name: str, about: str) -> Histogram:
+        return Histogram(name, about, ["path"], buckets=LATENCY_BUCKETS, registry=self.registry)

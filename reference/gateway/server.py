@@ -1,0 +1,296 @@
+"""The gateway's server: who, may they, is it valid, how much is left; then the relay to the router, and the account."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+
+from reference.gateway.authentication import Caller, Keys
+from reference.gateway.metrics import GatewayMetrics
+from reference.gateway.settings import GatewaySettings
+from reference.gateway.usage import UsageWatch, estimate_tokens
+from reference.gateway.validation import validate
+from reference.policy.rate_limits import RateLimits, Reservation
+from reference.policy.view import Rejected
+from reference.wire.access_log import AccessLog
+from reference.wire.asgi import (
+    ClientLeft,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    respond,
+    respond_error,
+    unless_client_leaves,
+)
+from reference.wire.errors import ApiError
+from reference.wire.metrics import metrics_response
+from reference.wire.relay import Ending, Relayed, relay, session_for_relaying
+from reference.wire.serving import new_application
+from reference.wire.tracing import REQUEST_ID, trace_headers
+
+HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
+PASSED_ON = (b"x-windtunnel-class", b"x-windtunnel-priority", b"x-windtunnel-session", b"x-windtunnel-deadline-seconds")
+"""What a client may tell the router; who it is, the gateway tells."""
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.metrics = GatewayMetrics()
+        self._keys = Keys(settings.keys)
+        self._limits = RateLimits(
+            {tenant: block.limit() for tenant, block in settings.limits.items()},
+            settings.default_limit.limit() if settings.default_limit else None,
+        )
+        path = None if settings.access_log in ("", "-") else Path(settings.access_log)
+        self._access_log = AccessLog(path, enabled=bool(settings.access_log))
+        self.session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Keep connections to the router as long as the server lives."""
+        async with session_for_relaying() as session:
+            self.session = session
+            yield
+
+    def caller(self, headers: Headers) -> Caller:
+        """Return who is asking."""
+        return self._keys.caller(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of a hot route, and write its line in the access log."""
+        began = time.monotonic()
+        request_id, traceparent = trace_headers(scope["headers"])
+        seen = _Seen(send)
+        tenant, model, usage, problem = "", "", None, ""
+        self.metrics.in_flight.inc()
+        try:
+            caller = self._keys.caller(scope["headers"])
+            tenant = caller.tenant
+            raw = await read_body(receive, self.settings.max_body_bytes)
+            model = self._check(scope, raw, caller)
+            usage = UsageWatch()
+            work = self._forward(scope, raw, caller, seen, request_id, traceparent, usage)
+            problem = await unless_client_leaves(receive, work)
+        except ApiError as error:
+            problem = error.code or error.message
+            await respond_error(seen, error, [(REQUEST_ID, request_id)])
+        except ClientLeft:
+            seen.status = 499
+            problem = "the client left"
+        finally:
+            seconds = time.monotonic() - began
+            self.metrics.in_flight.dec()
+            self.metrics.answered(scope["path"], seen.status, seconds, seen.first_byte_after(began))
+            self._access_log.write(
+                request_id=request_id.decode("latin-1"),
+                path=scope["path"],
+                tenant=tenant or None,
+                model=model or None,
+                status=seen.status,
+                seconds=round(seconds, 6),
+                first_byte_seconds=seen.first_byte_after(began),
+                input_tokens=usage.input_tokens if usage else None,
+                output_tokens=usage.output_tokens if usage else None,
+                problem=problem or None,
+            )
+
+    def _check(self, scope: Scope, raw: bytes, caller: Caller) -> str:
+        for name, value in scope["headers"]:
+            if name == b"content-type" and not value.lower().startswith(b"application/json"):
+                text = value.decode("latin-1")
+                raise ApiError(
+                    415, f"the content type is {text}; expected application/json", code="unsupported_media_type"
+                )
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+        if not isinstance(body, dict):
+            raise ApiError(400, f"the body is a JSON {type(body).__name__}; expected an object", code="invalid_json")
+        model = validate(scope["path"], body)
+        caller.require(model)
+        scope["windtunnel.estimate"] = estimate_tokens(body)
+        return model
+
+    async def _forward(
+        self,
+        scope: Scope,
+        raw: bytes,
+        caller: Caller,
+        send: Send,
+        request_id: bytes,
+        traceparent: bytes,
+        usage: UsageWatch,
+    ) -> str:
+        """Reserve, relay, settle. Returns a word for the access log when it did not go well."""
+        reserved = self._limits.reserve(caller.tenant, scope["windtunnel.estimate"], time.monotonic())
+        if isinstance(reserved, Rejected):
+            self.metrics.limited.labels(caller.tenant).inc()
+            raise ApiError(
+                429, reserved.reason, code="rate_limit_exceeded", retry_after_seconds=reserved.retry_after_seconds
+            )
+        has_begun = False
+
+        def began() -> None:
+            nonlocal has_begun
+            has_begun = True
+
+        try:
+            assert self.session is not None
+            relayed = await relay(
+                self.session,
+                self.settings.router_url + scope["path"],
+                raw,
+                self._headers_for_router(scope, caller, request_id, traceparent),
+                send,
+                extra_headers=self._limit_headers(caller),
+                on_first_byte=began,
+                watch=usage.feed,
+            )
+            return await self._end(relayed, send, request_id)
+        finally:
+            self._close(reserved, usage, has_begun=has_begun)
+
+    def _close(self, reserved: Reservation, usage: UsageWatch, *, has_begun: bool) -> None:
+        now = time.monotonic()
+        if has_begun:
+            used = usage.total_tokens
+            self._limits.settle(reserved, reserved.tokens if used is None else used, now)
+        else:
+            self._limits.refund(reserved, now)
+
+    async def _end(self, relayed: Relayed, send: Send, request_id: bytes) -> str:
+        own: Headers = [(REQUEST_ID, request_id)]
+        match relayed.ending:
+            case Ending.ERROR_STATUS:
+                kept = [(name, value) for name, value in relayed.headers if name != REQUEST_ID]
+                await respond(send, relayed.status, relayed.body, [*kept, *own])
+                return f"the router answered {relayed.status}"
+            case Ending.UNREACHABLE:
+                raise ApiError(502, "the router cannot be reached", code="upstream_unreachable")
+            case Ending.BROKEN:
+                return relayed.detail
+        return ""
+
+    def _headers_for_router(
+        self, scope: Scope, caller: Caller, request_id: bytes, traceparent: bytes
+    ) -> dict[str, str]:
+        """Name what goes on: never the client's key."""
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in PASSED_ON}
+        headers["content-type"] = "application/json"
+        headers["x-request-id"] = request_id.decode("latin-1")
+        headers["traceparent"] = traceparent.decode("latin-1")
+        headers["x-windtunnel-tenant"] = caller.tenant
+        return headers
+
+    def _limit_headers(self, caller: Caller) -> Headers:
+        requests, tokens = self._limits.remaining(caller.tenant, time.monotonic())
+        named = ((b"x-ratelimit-remaining-requests", requests), (b"x-ratelimit-remaining-tokens", tokens))
+        return [(name, b"%d" % left) for name, left in named if left is not None]
+
+
+class _Seen:
+    """Passes messages to the client and notes the status and when the first byte went."""
+
+    __slots__ = ("_send", "first_byte_at", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+        self.first_byte_at: float | None = None
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.first_byte_at = time.monotonic()
+        await self._send(message)
+
+    def first_byte_after(self, began: float) -> float | None:
+        """Return the seconds to the first byte, None when there was none."""
+        return None if self.first_byte_at is None else round(self.first_byte_at - began, 6)
+
+
+class _Hot:
+    """Makes the gateway an ASGI endpoint of Starlette's: an object, not a function that it would wrap."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._gateway(scope, receive, send)
+
+
+def gateway_application(settings: GatewaySettings) -> FastAPI:
+    """Make the gateway's application."""
+    gateway = Gateway(settings)
+    application = new_application("windtunnel llm-api", gateway.lifespan)
+    for path in HOT_PATHS:
+        application.router.routes.append(Route(path, _Hot(gateway), methods=["POST"]))
+    if settings.allowed_origins:
+        application.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allowed_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+
+    @application.get("/healthz")
+    async def healthz() -> Response:
+        return Response(status_code=200)
+
+    @application.get("/readyz")
+    async def readyz() -> Response:
+        return Response(status_code=await _router_status(gateway, "/readyz"))
+
+    @application.get("/metrics")
+    async def metrics() -> Response:
+        return metrics_response(gateway.metrics.registry)
+
+    @application.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        caller = gateway.caller(request.scope["headers"])
+        return {"object": "list", "data": await _models(gateway, caller)}
+
+    @application.get("/v1/models/{model:path}")
+    async def model(model: str, request: Request) -> dict[str, Any]:
+        caller = gateway.caller(request.scope["headers"])
+        for entry in await _models(gateway, caller):
+            if entry["id"] == model:
+                return entry
+        raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")
+
+    return application
+
+
+async def _models(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+    assert gateway.session is not None
+    try:
+        async with gateway.session.get(f"{gateway.settings.router_url}/v1/models") as answer:
+            entries: list[dict[str, Any]] = orjson.loads(await answer.read())["data"]
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ApiError(502, "the router cannot be reached", code="upstream_unreachable") from error
+    return [entry for entry in entries if not caller.models or entry["id"] in caller.models]
+
+
+async def _router_status(gateway: Gateway, path: str) -> int:
+    assert gateway.session is not None
+    try:
+        async with gateway.session.get(gateway.settings.router_url + path) as answer:
+            return answer.status
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return 503

@@ -1,0 +1,47 @@
+"""The gateway's settings: where the router is, whose keys are valid, and what each tenant may use."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reference.policy.rate_limits import Limit
+from reference.wire.serving import ServerSettings
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KeyBlock(_Block):
+    """An API key, by its hash: the key itself is nowhere."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    tenant: str
+    models: tuple[str, ...] = ()
+    """The models it may use; empty: all."""
+
+
+class LimitBlock(_Block):
+    """What one tenant may use. Rates per second."""
+
+    requests_per_second: float | None = None
+    request_burst: int | None = None
+    tokens_per_second: float | None = None
+    token_burst: int | None = None
+    concurrency: int | None = None
+
+    def limit(self) -> Limit:
+        """Return it as the policy takes it."""
+        return Limit(**self.model_dump())
+
+
+class GatewaySettings(ServerSettings):
+    """Settings of the gateway. Without keys everybody is the tenant `default`."""
+
+    router_url: str
+    keys: tuple[KeyBlock, ...] = ()
+    limits: dict[str, LimitBlock] = Field(default_factory=dict)
+    default_limit: LimitBlock | None = None
+    max_body_bytes: int = 32 * 2**20
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of pages that may call from a browser; empty: only the same origin."""

@@ -1,0 +1,73 @@
+"""The router's metrics: queue depth, in flight, decisions by reason, attempts by outcome, endpoint states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reference.policy.pool import Action, Dispatch, Pool, Refuse
+from reference.wire.metrics import LATENCY_BUCKETS
+
+
+class RouterMetrics:
+    """The registry of one router."""
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_PoolCollector(pools))
+        self._decisions = Counter(
+            "windtunnel_router_decisions",
+            "Decisions about requests.",
+            ["model", "kind", "reason"],
+            registry=self.registry,
+        )
+        self._wait = Histogram(
+            "windtunnel_router_dispatch_wait_seconds",
+            "From arrival to the dispatch.",
+            ["model"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+
+    def decided(self, now: float, action: Action) -> None:
+        """Count one decision."""
+        model = action.request.model
+        match action:
+            case Dispatch(decision=decision, attempt=attempt):
+                self._decisions.labels(model, "dispatch", decision.reason).inc()
+                if attempt == 1:
+                    self._wait.labels(model).observe(now - action.request.arrived_at)
+            case Refuse(rejected=rejected):
+                self._decisions.labels(model, "refuse", rejected.reason).inc()
+            case _:
+                self._decisions.labels(model, "fail", action.reason).inc()
+
+
+class _PoolCollector(Collector):
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self._pools = pools
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the pools when they are asked for."""
+        queue = GaugeMetricFamily(
+            "windtunnel_router_queue_depth", "Requests that wait for an endpoint.", labels=["model"]
+        )
+        flying = GaugeMetricFamily(
+            "windtunnel_router_in_flight", "Requests dispatched to an endpoint.", labels=["model", "endpoint"]
+        )
+        state = GaugeMetricFamily("windtunnel_router_endpoints", "Endpoints by state.", labels=["model", "state"])
+        retries = CounterMetricFamily("windtunnel_router_retries", "Second and later attempts.", labels=["model"])
+        for model, pool in self._pools.items():
+            queue.add_metric([model], pool.num_queued)
+            retries.add_metric([model], pool.counters.retries)
+            states = {"available": 0, "draining": 0, "ejected": 0}
+            for endpoint in pool.endpoints:
+                flying.add_metric([model, endpoint.name], endpoint.in_flight)
+                word = "draining" if endpoint.is_draining else "ejected" if endpoint.ejected_until else "available"
+                states[word] += 1
+            for word, count in states.items():
+                state.add_metric([model, word], count)
+        return [queue, flying, state, retries]

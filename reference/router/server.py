@@ -1,0 +1,212 @@
+"""The router's server: OpenAI's routes, a desk per model, the relay to the chosen endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from fastapi import FastAPI, Response
+from starlette.routing import Route
+
+from reference.custom_policy import routing_for
+from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
+from reference.router.decision_log import DecisionFile
+from reference.router.desk import Desk
+from reference.router.metrics import RouterMetrics
+from reference.router.requests import read_object, view_of
+from reference.router.scraping import Watch
+from reference.router.settings import RouterSettings
+from reference.wire.asgi import (
+    ClientLeft,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    respond,
+    respond_error,
+    unless_client_leaves,
+)
+from reference.wire.errors import ApiError
+from reference.wire.metrics import metrics_response
+from reference.wire.relay import Ending, Relayed, relay, session_for_relaying
+from reference.wire.serving import new_application
+from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
+
+HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
+DECISION = b"x-windtunnel-decision"
+
+
+class Router:
+    """One router process: its desks, and the connection pool that they forward through."""
+
+    def __init__(self, settings: RouterSettings) -> None:
+        self.settings = settings
+        self.desks: dict[str, Desk] = {}
+        self.watches: list[Watch] = []
+        self._urls: dict[str, str] = {}
+        self._block_size = {pool.model: pool.block_size for pool in settings.pools}
+        self._hashes_prompts: dict[str, bool] = {}
+        self._serial = 0
+        self._log = DecisionFile(Path(settings.decision_log)) if settings.decision_log else None
+        self._pools = {pool.model: self._pool_of(place) for place, pool in enumerate(settings.pools)}
+        self.metrics = RouterMetrics(self._pools)
+        self._session: aiohttp.ClientSession | None = None
+
+    def _pool_of(self, place: int) -> Pool:
+        block = self.settings.pools[place]
+        routing = routing_for(block.policy, block.policy_options, Path(block.policy_dir), explain=True)
+        self._hashes_prompts[block.model] = hasattr(routing, "dispatched") or ".py:" in block.policy
+        return Pool(block.pool_settings(), routing, random.Random(f"{self.settings.seed} {block.model}").random)
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Open the desks and watch the endpoints as long as the server lives."""
+        async with session_for_relaying() as session:
+            self._session = session
+            for block in self.settings.pools:
+                self.desks[block.model] = Desk(self._pools[block.model], time.monotonic, self._decided)
+                for endpoint in block.endpoints:
+                    self._urls[endpoint.name] = endpoint.url
+                    self.watches.append(Watch(endpoint, self.desks[block.model], session))
+            tasks = [asyncio.create_task(w.look_at_health(self.settings.health_interval_seconds)) for w in self.watches]
+            tasks += [asyncio.create_task(w.scrape(self.settings.scrape_interval_seconds)) for w in self.watches]
+            yield
+            for task in tasks:
+                task.cancel()
+
+    def _decided(self, now: float, action: Action) -> None:
+        self.metrics.decided(now, action)
+        if self._log is not None:
+            self._log(now, action)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of a hot route."""
+        request_id, traceparent = trace_headers(scope["headers"])
+        own: Headers = [(REQUEST_ID, request_id)]
+        try:
+            raw = await read_body(receive, self.settings.max_body_bytes)
+            await unless_client_leaves(receive, self._route(scope, raw, send, request_id, traceparent))
+        except ApiError as error:
+            await respond_error(send, error, own)
+        except ClientLeft:
+            return
+
+    async def _route(self, scope: Scope, raw: bytes, send: Send, request_id: bytes, traceparent: bytes) -> None:
+        body = read_object(raw)
+        model = body.get("model")
+        desk = self.desks.get(model) if isinstance(model, str) else None
+        if desk is None:
+            raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")
+        # an id may come twice from a client; the desk needs its own
+        self._serial += 1
+        own_id = f"{request_id.decode('latin-1')}#{self._serial}"
+        hashes = self._hashes_prompts[str(model)]
+        view = view_of(own_id, body, scope["headers"], self._block_size[str(model)], hashes_prompts=hashes)
+        headers = {
+            "content-type": "application/json",
+            "x-request-id": request_id.decode("latin-1"),
+            "traceparent": traceparent.decode("latin-1"),
+        }
+        last: list[Relayed] = []
+
+        async def forward(dispatch: Dispatch) -> Outcome:
+            assert self._session is not None
+            extra = [(REQUEST_ID, request_id), (TRACEPARENT, traceparent), (DECISION, _decision_header(dispatch))]
+            relayed = await relay(
+                self._session,
+                self._urls[dispatch.endpoint] + scope["path"],
+                raw,
+                headers,
+                send,
+                extra_headers=extra,
+                on_first_byte=lambda: desk.first_token(own_id),
+            )
+            last[:] = [relayed]
+            return outcome_of(relayed)
+
+        ended = await desk.serve(view, forward)
+        await self._answer(ended, last[0] if last else None, send, [(REQUEST_ID, request_id)])
+
+    async def _answer(self, ended: Dispatch | Refuse | Fail, last: Relayed | None, send: Send, own: Headers) -> None:
+        """Answer what no endpoint has answered yet."""
+        if isinstance(ended, Refuse):
+            rejected = ended.rejected
+            code = "queue_full" if rejected.status == 429 else "no_endpoint"
+            raise ApiError(
+                rejected.status, rejected.reason, code=code, retry_after_seconds=rejected.retry_after_seconds
+            )
+        if last is None or last.ending in (Ending.COMPLETE, Ending.BROKEN):
+            return
+        if last.ending is Ending.ERROR_STATUS:
+            await respond(send, last.status, last.body, [*last.headers, *own])
+            return
+        reason = ended.reason if isinstance(ended, Fail) else "the model server is gone"
+        raise ApiError(502, f"the model server could not be reached: {reason}", code="upstream_unreachable")
+
+
+def outcome_of(relayed: Relayed) -> Outcome:
+    """Say what an attempt's end means to the pool."""
+    match relayed.ending:
+        case Ending.COMPLETE:
+            return Outcome.OK
+        case Ending.ERROR_STATUS if relayed.status in (429, 503):
+            return Outcome.REFUSED
+        case Ending.ERROR_STATUS if relayed.status < 500:
+            return Outcome.CLIENT_ERROR
+    return Outcome.FAILED
+
+
+def _decision_header(dispatch: Dispatch) -> bytes:
+    decision = dispatch.decision
+    fields: dict[str, Any] = {"endpoint": decision.endpoint, "reason": decision.reason, "attempt": dispatch.attempt}
+    if decision.scores:
+        fields["scores"] = {name: round(score, 4) for name, score in decision.scores}
+    return orjson.dumps(fields)
+
+
+def router_application(settings: RouterSettings) -> FastAPI:
+    """Make the router's application."""
+    router = Router(settings)
+    application = new_application("windtunnel router", router.lifespan)
+    for path in HOT_PATHS:
+        application.router.routes.append(Route(path, _Hot(router), methods=["POST"]))
+
+    @application.get("/healthz")
+    async def healthz() -> Response:
+        return Response(status_code=200)
+
+    @application.get("/readyz")
+    async def readyz() -> dict[str, Any]:
+        ready = {model: len(desk.pool.endpoints) for model, desk in router.desks.items()}
+        if not all(ready.values()):
+            raise ApiError(503, f"endpoints by model: {ready}", code="not_ready")
+        return {"endpoints": ready}
+
+    @application.get("/metrics")
+    async def metrics() -> Response:
+        return metrics_response(router.metrics.registry)
+
+    @application.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        entry = {"object": "model", "created": 0, "owned_by": "windtunnel"}
+        return {"object": "list", "data": [{"id": model, **entry} for model in router.desks]}
+
+    return application
+
+
+class _Hot:
+    """Makes the router an ASGI endpoint of Starlette's: an object, not a function that it would wrap."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._router(scope, receive, send)

@@ -1,0 +1,95 @@
+"""Running a server: its settings from a file and the environment, uvicorn around its application, a clean end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reference.wire.errors import ApiError
+
+
+class ServerSettings(BaseModel):
+    """What every server is told. Subclasses add their own; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    shutdown_seconds: float = 30.0
+    """How long requests under way may take after SIGTERM."""
+    access_log: str = "-"
+    """A file, `-` for standard output, or empty for none."""
+
+
+Settings = TypeVar("Settings", bound=ServerSettings)
+
+
+def read_settings(kind: type[Settings], program: str) -> Settings:
+    """Read a server's settings from `--config FILE` (JSON), `--host` and `--port` over it; exit 2 when wrong."""
+    parser = argparse.ArgumentParser(program, description=kind.__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="settings, as JSON")
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    chosen = parser.parse_args()
+    try:
+        given = kind.model_validate_json(chosen.config.read_bytes())
+    except OSError as error:
+        parser.error(f"{chosen.config}: cannot be read: {error.strerror}")
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        parser.error(f"{chosen.config}: {where}: {first['msg']} (got {first['input']!r})")
+    over = {name: value for name in ("host", "port") if (value := getattr(chosen, name)) is not None}
+    return given.model_copy(update=over)
+
+
+def new_application(title: str, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
+    """Make a FastAPI application whose every failure is OpenAI's error object."""
+    application = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    async def on_http_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        known = ApiError(error.status_code, str(error.detail), code=_code_of(error.status_code))
+        return Response(known.body, error.status_code, {**(error.headers or {})}, "application/json")
+
+    async def on_api_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return Response(error.body, error.status, error.headers, "application/json")
+
+    application.add_exception_handler(HTTPException, on_http_error)
+    application.add_exception_handler(ApiError, on_api_error)
+    return application
+
+
+def serve(application: FastAPI, settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way may finish within the grace period."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        application,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_seconds)),
+        timeout_keep_alive=60,
+        server_header=False,
+        date_header=False,
+        backlog=4096,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    sys.exit(0 if server.started else 1)
+
+
+def _code_of(status: int) -> str | None:
+    return {404: "unknown_url", 405: "method_not_allowed"}.get(status)

@@ -1,0 +1,32 @@
+"""The names that follow a request through every hop: X-Request-Id and W3C trace context."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+
+REQUEST_ID = b"x-request-id"
+TRACEPARENT = b"traceparent"
+
+_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """Return (request id, traceparent) to pass on: those that came when they are well-formed, else new ones.
+
+    The parent id is a new one in any case: each hop is a span of the trace.
+    """
+    request_id, traceparent = b"", b""
+    for name, value in headers:
+        if name == REQUEST_ID:
+            request_id = value
+        elif name == TRACEPARENT:
+            traceparent = value
+    if not _REQUEST_ID.fullmatch(request_id):
+        request_id = b"req-" + secrets.token_hex(12).encode()
+    span = secrets.token_hex(8).encode()
+    if _TRACEPARENT.fullmatch(traceparent):
+        return request_id, traceparent[:36] + span + traceparent[52:]
+    return request_id, b"00-" + secrets.token_hex(16).encode() + b"-" + span + b"-01"

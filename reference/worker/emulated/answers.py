@@ -1,0 +1,79 @@
+"""Answers in OpenAI's shapes, from the tokens that the engine hands out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from reference.wire.sse import event
+
+WORDS = ("air", "flow", "lift", "drag", "wing", "tail", "gust", "calm", "turn", "climb", "glide", "land")
+
+
+def word(position: int) -> str:
+    """Return the answer's word at a position, from 0."""
+    return ("" if position == 0 else " ") + WORDS[position % len(WORDS)]
+
+
+class Frames:
+    """The frames of one stream: what is the same in all of them is encoded once."""
+
+    def __init__(self, request_id: str, model: str, created: int, *, is_chat: bool) -> None:
+        kind = "chat.completion.chunk" if is_chat else "text_completion"
+        self._head = {"id": request_id, "object": kind, "created": created, "model": model}
+        self._is_chat = is_chat
+        marker = "@@"
+        choice = self._choice(marker, None)
+        before, after = event({**self._head, "choices": [choice]}).split(marker.encode())
+        self._before, self._after = before, after
+
+    def first(self) -> bytes:
+        """Return the frame that opens a chat answer; it holds no token."""
+        if not self._is_chat:
+            return b""
+        choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+        return event({**self._head, "choices": [choice]})
+
+    def token(self, position: int) -> bytes:
+        """Return the frame of one token."""
+        return self._before + word(position).encode() + self._after
+
+    def last(self, reason: str) -> bytes:
+        """Return the frame that says why the answer ends."""
+        return event({**self._head, "choices": [self._choice("", reason)]})
+
+    def usage(self, usage: dict[str, Any]) -> bytes:
+        """Return the frame with the usage, which has no choices."""
+        return event({**self._head, "choices": [], "usage": usage})
+
+    def _choice(self, text: str, reason: str | None) -> dict[str, Any]:
+        if self._is_chat:
+            delta = {"content": text} if reason is None else {}
+            return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def usage_of(input_tokens: int, output_tokens: int, cached_tokens: int) -> dict[str, Any]:
+    """Return OpenAI's usage object."""
+    return {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
+    }
+
+
+def whole_answer(
+    request_id: str, model: str, created: int, *, is_chat: bool, output_tokens: int, reason: str, usage: dict[str, Any]
+) -> bytes:
+    """Return an answer that is not streamed."""
+    text = "".join(word(position) for position in range(output_tokens))
+    if is_chat:
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+    else:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+    kind = "chat.completion" if is_chat else "text_completion"
+    head = {"id": request_id, "object": kind, "created": created, "model": model}
+    return orjson.dumps({**head, "choices": [choice], "usage": usage})

@@ -1,0 +1,78 @@
+"""What the emulated engine makes of an OpenAI request: a sequence with so many words in and so many out."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from reference.engine import Sequence
+from reference.tokens import block_hashes, words_to_tokens
+from reference.wire.errors import ApiError
+
+DEFAULT_MAX_TOKENS = 256
+"""When the client names none: an answer ends by itself somewhere below, at a length that depends on its prompt only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A completion as the engine needs it."""
+
+    sequence: Sequence
+    is_stream: bool
+    wants_usage: bool
+    is_chat: bool
+    max_tokens: int
+
+
+def read_ask(request_id: str, body: dict[str, Any], *, is_chat: bool, block_size: int) -> Ask:
+    """Read a chat or text completion.
+
+    Raises:
+        ApiError: 400, with the parameter at fault.
+    """
+    text = _chat_text(body) if is_chat else _prompt_text(body)
+    tokens = words_to_tokens(text)
+    if not tokens:
+        raise ApiError(400, "the prompt is empty", param="messages" if is_chat else "prompt")
+    max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+        raise ApiError(400, f"max_tokens is {max_tokens!r}; expected a whole number above 0", param="max_tokens")
+    output = _output_tokens(text, max_tokens, int(body.get("min_tokens") or 0), bool(body.get("ignore_eos")))
+    stream_options = body.get("stream_options") or {}
+    sequence = Sequence(request_id, len(tokens), output, block_hashes(tokens, block_size), max_tokens)
+    return Ask(sequence, bool(body.get("stream")), bool(stream_options.get("include_usage")), is_chat, max_tokens)
+
+
+def _output_tokens(text: str, max_tokens: int, min_tokens: int, ignore_eos: bool) -> int:
+    if ignore_eos or min_tokens >= max_tokens:
+        return max_tokens
+    natural = 8 + zlib.crc32(text.encode()) % 200
+    return min(max_tokens, max(natural, min_tokens))
+
+
+def _chat_text(body: dict[str, Any]) -> str:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ApiError(400, f"messages is {type(messages).__name__}; expected a list with a message", param="messages")
+    return " ".join(_content(message, place) for place, message in enumerate(messages))
+
+
+def _content(message: Any, place: int) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    if content is None and isinstance(message, dict):
+        return ""
+    raise ApiError(400, "content is neither text nor a list of parts", param=f"messages.{place}.content")
+
+
+def _prompt_text(body: dict[str, Any]) -> str:
+    prompt = body.get("prompt")
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and prompt:
+        return " ".join(str(part) for part in prompt)
+    raise ApiError(400, f"prompt is {type(prompt).__name__}; expected text", param="prompt")
