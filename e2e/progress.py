@@ -1,4 +1,4 @@
-"""Progress of anything that takes longer than two seconds: a bar with its ETA on a terminal, else a line now and then."""
+"""Progress of what takes longer than two seconds: a bar with its ETA on a terminal, else a line now and then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rungs of the ladder. Each takes a scenario and a workload and returns a run record; nothing downstream knows which.
+"""The rungs of the ladder. Each takes a scenario and a workload and returns a run record; readers never know which.
 
 `fly` picks the rung by name or URL. A rung's parts are imported when it flies: the sim rung needs none of the servers.
 """

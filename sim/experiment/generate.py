@@ -93,9 +93,7 @@ def _from_trace(trace: TraceBlock, base_dir: Path, seed: int) -> _Draft:
     rows, notes, dropped = found.rows, [], Counter(found.dropped)
     if found.tick_seconds and trace.dequantise == "uniform":
         rows = _spread(rows, found.tick_seconds, seed)
-        notes.append(
-            f"timestamps come in ticks of {found.tick_seconds:g} s; requests were spread within theirs"
-        )
+        notes.append(f"timestamps come in ticks of {found.tick_seconds:g} s; requests were spread within theirs")
     elif found.tick_seconds:
         notes.append(f"timestamps come in ticks of {found.tick_seconds:g} s and were left so: requests come in volleys")
     start, end = trace.window or (0.0, float(ceil(rows[-1].at + 1e-9)))

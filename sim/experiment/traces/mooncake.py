@@ -13,7 +13,9 @@ from sim.experiment.workload import PromptSegment
 
 BLOCK_TOKENS = 512
 TICK_MILLISECONDS = 3000
-"""The conversation trace's timestamps are multiples of this: nine gaps in ten are zero."""
+"""The conversation trace's timestamps are multiples of this, give or take a little: nine gaps in ten are zero."""
+
+TICK_JITTER_MILLISECONDS = 20
 
 
 def read_mooncake(lines: TraceLines) -> TraceRows:
@@ -30,7 +32,7 @@ def read_mooncake(lines: TraceLines) -> TraceRows:
         found.num_read += 1
         row = _object(lines, line)
         length, output, ids = row["input_length"], row["output_length"], row["hash_ids"]
-        if row["timestamp"] % TICK_MILLISECONDS == 0:
+        if min(row["timestamp"] % TICK_MILLISECONDS, -row["timestamp"] % TICK_MILLISECONDS) <= TICK_JITTER_MILLISECONDS:
             on_tick += 1
         if length < 1 or output < 1:
             found.dropped["no tokens"] += 1
