@@ -62,9 +62,9 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """1 when something got significantly worse or a run is invalid; 0 of a prediction beside its measurement."""
+        """3 when a run is invalid, 1 when something got significantly worse; 0 of a prediction and its measurement."""
         if not self.rows:
-            return 1
+            return 3
         return 1 if self.worse and self.agreement is None else 0
 
     def as_dict(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from math import isfinite
 from pathlib import Path
@@ -58,20 +59,39 @@ def write(record: RunRecord, directory: Path) -> None:
     Raises:
         UnwritableRun: it cannot be written, or the directory holds something that is not a run.
     """
+    with whole_directory(directory) as staging:
+        write_into(record, staging)
+
+
+@contextmanager
+def whole_directory(directory: Path) -> Iterator[Path]:
+    """Give a directory to fill: it takes the place of `directory` when the block ends well, and is gone when not.
+
+    Raises:
+        UnwritableRun: it cannot be written, or the directory holds something that is not a run.
+    """
     if directory.exists() and not is_run(directory) and (not directory.is_dir() or any(directory.iterdir())):
         raise UnwritableRun(f"{directory}: is there already and is not a run; expected a new directory, or a run's")
+    staging = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    except OSError as error:
-        raise UnwritableRun(f"{directory}: the run cannot be written: {error.strerror or error}") from error
-    try:
-        _write_files(record, partial)
-        _put_in_place(partial, directory)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        yield staging
+        _put_in_place(staging, directory)
     except OSError as error:
         raise UnwritableRun(f"{directory}: the run cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_into(record: RunRecord, directory: Path) -> None:
+    """Write the files of a run into a directory that is there; whole_directory makes them appear all at once."""
+    plain = {"windtunnel_run": FORMAT} | {name: getattr(record, name) for name in _PLAIN}
+    write_json(directory / RUN_FILE, plain)
+    write_json(directory / DIAGNOSTICS_FILE, record.diagnostics)
+    for name, table in zip(TABLE_FILES, _tables(record), strict=True):
+        _write_table(table, directory / name)
 
 
 def read(directory: Path) -> RunRecord:
@@ -120,14 +140,6 @@ def scenario_of(record: RunRecord) -> Scenario:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that is the same for the same value, with no number that JSON does not have."""
     path.write_text(json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _write_files(record: RunRecord, directory: Path) -> None:
-    plain = {"windtunnel_run": FORMAT} | {name: getattr(record, name) for name in _PLAIN}
-    write_json(directory / RUN_FILE, plain)
-    write_json(directory / DIAGNOSTICS_FILE, record.diagnostics)
-    for name, table in zip(TABLE_FILES, _tables(record), strict=True):
-        _write_table(table, directory / name)
 
 
 def _tables(record: RunRecord) -> tuple[Any, Any, Any, Any]:

@@ -81,8 +81,8 @@ def summarise(record: RunRecord, scenario: Scenario) -> dict[str, Any]:
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:
-    """Return 0 of a run that passed, 1 of one that failed or is invalid."""
-    return 0 if summary["outcome"] == "pass" else 1
+    """Return 0 of a run that passed, 1 of one that failed, 3 of an invalid one."""
+    return {"pass": 0, "fail": 1, "invalid": 3}[summary["outcome"]]
 
 
 def _groups(
