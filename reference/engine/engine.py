@@ -15,11 +15,11 @@ context take k·(fixed + d·S) + d·B·k(k−1)/2 ticks, so passing them costs a
 
 from __future__ import annotations
 
-from math import ceil, sqrt
 from typing import Final, NamedTuple
 
 from reference.engine.counters import Counters
 from reference.engine.gaps import GapHistogram
+from reference.engine.plan import EXACT_TICKS, SECONDS_PER_TICK, Plan, StepTimer, tick_at, tick_from
 from reference.engine.scheduler import Scheduler
 from reference.engine.sequence import (
     DECODING,
@@ -38,8 +38,7 @@ from reference.engine.sequence import (
 from reference.engine.settings import EngineSettings
 from reference.engine.step_cost import TICKS_PER_SECOND, StepCost
 
-_EXACT_TICKS: Final = 2**53
-_SECONDS_PER_TICK: Final = 1.0 / TICKS_PER_SECOND
+_NEVER: Final = 2**62
 
 
 class Step(NamedTuple):
@@ -53,50 +52,35 @@ class Step(NamedTuple):
 class Engine:
     """A replica's engine. Lives as long as the replica; `crash` empties it and it serves on.
 
-    Between two calls it is idle, or it holds a plan: `_plan_steps` steps of the same batch, the first of which began at
-    tick `_start` and has its blocks. Time passes only inside calls. Gauges tell the time of the last `advance`.
+    Between two calls it is idle, or it holds a plan: steps of the same batch, the first of which has begun and has its
+    blocks. Time passes only inside calls. Gauges tell the time of the last `advance`.
     """
 
     __slots__ = (
-        "_affine",
-        "_cost",
         "_due",
-        "_end",
         "_events",
-        "_factor",
-        "_fixed",
         "_is_simulated",
         "_last_end",
         "_leaving",
         "_live",
-        "_plan_steps",
+        "_plan",
         "_scheduler",
-        "_slope",
         "_stalled_until",
-        "_start",
+        "_timer",
         "gaps",
         "settings",
     )
 
     def __init__(self, settings: EngineSettings, cost: StepCost) -> None:
         self.settings = settings
-        self._cost = cost
+        self._timer = StepTimer(cost)
+        self._plan = Plan()
         self._scheduler = Scheduler(settings)
         self.gaps = GapHistogram()
         """Inter-token latency of all sequences, pooled."""
         self._live: dict[str | int, Sequence] = {}
         self._events: list[Event] = []
         self._leaving: list[Sequence] = []
-        self._factor = 1.0
-        self._affine: list[int] = []
-        """Ticks of a decode step by batch size, context apart."""
-        self._slope = 0
-        """Ticks per token of context."""
-        self._plan_steps = 0
-        self._start = 0
-        self._end = 0
-        self._fixed = 0
-        """Ticks of the plan's first step."""
         self._last_end = 0
         """Tick at which the step before the plan's first ended: gaps count from there."""
         self._due: int | None = None
@@ -104,7 +88,6 @@ class Engine:
         self._stalled_until = 0
         self._is_simulated = False
         """Whether `wake_at` or `advance` was called: from then on the engine begins its steps itself."""
-        self._set_factor(1.0)
 
     # What a replica reports
 
@@ -148,11 +131,12 @@ class Engine:
             EngineError: the sequence was submitted before, or its id is in use here.
         """
         tick = int(now * TICKS_PER_SECOND)
-        if tick >= _EXACT_TICKS:
-            tick = _tick_at(now)
-        while self._plan_steps and self._end <= tick:
+        if tick >= EXACT_TICKS:
+            tick = tick_at(now)
+        plan = self._plan
+        while plan.steps and plan.end <= tick:
             self._complete()
-            self._begin(self._last_end)
+            self._begin(plan.end)
         if self._due is not None and self._due < tick and self._is_simulated:
             self._begin(self._due)
         live = self._live
@@ -166,21 +150,21 @@ class Engine:
         scheduler.counters.submitted += 1
         live[sequence.request_id] = sequence
         is_open = scheduler.enqueue(sequence)
-        if not self._plan_steps:
+        if not plan.steps:
             if self._due is None:
-                self._due = _tick_from(now)
+                self._due = tick_from(now)
         elif is_open and self._is_simulated:
-            self._let_in(tick, _tick_from(now))
+            self._let_in(tick, tick_from(now))
         return None
 
     def abort(self, request_id: str | int, now: float) -> bool:
         """End a sequence without a further event; False when it is not here (any more)."""
-        self._catch_up(_tick_at(now))
+        self._catch_up(tick_at(now))
         sequence = self._live.pop(request_id, None)
         if sequence is None:
             return False
         self._cut()
-        if self._plan_steps and sequence.state is not WAITING:
+        if self._plan.steps and sequence.state is not WAITING:
             sequence.is_leaving = True
             self._leaving.append(sequence)
         else:
@@ -196,25 +180,25 @@ class Engine:
         """
         if not factor > 0:
             raise EngineError(f"slow: factor is {factor}; it must be above 0")
-        self._catch_up(_tick_at(now))
+        self._catch_up(tick_at(now))
         self._cut()
-        self._set_factor(factor)
+        self._timer.set_factor(factor)
 
     def stall(self, until: float, now: float) -> None:
         """Begin no step before `until`; the one that runs now still ends."""
-        self._catch_up(_tick_at(now))
+        self._catch_up(tick_at(now))
         self._cut()
-        self._stalled_until = max(self._stalled_until, _tick_from(until))
+        self._stalled_until = max(self._stalled_until, tick_from(until))
 
     def crash(self, now: float) -> list[str | int]:
         """Lose every sequence and every block at once; give back the ids of the lost, running ones first."""
-        self._catch_up(_tick_at(now))
+        self._catch_up(tick_at(now))
         lost = [sequence.request_id for sequence in self._scheduler.lose_everything() if not sequence.is_leaving]
         self._scheduler.counters.lost += len(lost)
         self._scheduler.counters.aborted += len(self._leaving)
         self._live.clear()
         self._leaving.clear()
-        self._plan_steps = 0
+        self._plan.steps = 0
         self._due = None
         self._stalled_until = 0
         return lost
@@ -225,23 +209,24 @@ class Engine:
         """Give the time at which `advance` should be called next, no later than the next event; None: never."""
         if self._events:
             return self._events[0].at
-        if self._plan_steps:
-            return self._end * _SECONDS_PER_TICK
+        plan = self._plan
+        if plan.steps:
+            return plan.end * SECONDS_PER_TICK
         self._is_simulated = True
         if self._due is None:
             return None
         self._begin(self._due)
-        if self._plan_steps:
-            return self._end * _SECONDS_PER_TICK
-        return None if self._due is None else self._due * _SECONDS_PER_TICK
+        if plan.steps:
+            return plan.end * SECONDS_PER_TICK
+        return None if self._due is None else self._due * SECONDS_PER_TICK
 
     def advance(self, now: float) -> list[Event]:
         """Pass the time up to `now`, and give the events since the last call, in order of time."""
         self._is_simulated = True
         tick = int(now * TICKS_PER_SECOND)
-        if tick >= _EXACT_TICKS:
-            tick = _tick_at(now)
-        if self._plan_steps and self._end == tick:
+        if tick >= EXACT_TICKS:
+            tick = tick_at(now)
+        if self._plan.steps and self._plan.end == tick:
             self._complete()
             self._begin(tick)
         else:
@@ -259,23 +244,24 @@ class Engine:
         Raises:
             EngineError: a step is running, or a simulator drives this engine.
         """
-        if self._plan_steps or self._is_simulated:
+        plan = self._plan
+        if plan.steps or self._is_simulated:
             why = "this engine is driven by advance()" if self._is_simulated else "a step is running; end it first"
             raise EngineError(f"begin_step: {why}")
         scheduler = self._scheduler
-        self._start = _tick_from(now)
+        plan.start = tick_from(now)
         self._due = None
-        if self._start < self._stalled_until:
+        if plan.start < self._stalled_until:
             return None
         has_step = scheduler.schedule() > 0
         self._note_preempted()
         if not has_step:
             return None
         self._time_step()
-        self._end = _NEVER
+        plan.end = _NEVER
         num_tokens = scheduler.batch.num_sequences + sum(chunk for _, chunk in scheduler.prefills)
         num_sequences = scheduler.batch.num_sequences + len(scheduler.prefills)
-        return Step(self._fixed * _SECONDS_PER_TICK, num_sequences, num_tokens)
+        return Step(plan.first * SECONDS_PER_TICK, num_sequences, num_tokens)
 
     def end_step(self, now: float) -> list[Emission]:
         """End the running step and give the tokens it brought, in order of admission.
@@ -283,15 +269,15 @@ class Engine:
         Raises:
             EngineError: no step is running.
         """
-        if not self._plan_steps:
+        plan = self._plan
+        if not plan.steps:
             raise EngineError("end_step: no step is running; begin one first")
-        end = max(_tick_at(now), self._start + 1)
-        self._end = end
-        self._fixed = end - self._start
+        end = max(tick_at(now), plan.start + 1)
+        plan.begin(plan.start, 1, end - plan.start, 0)
         got = [sequence for sequence in self._scheduler.running if sequence.state is DECODING]
         got += [sequence for kind, sequence in self._complete() if kind is not FINISHED]
         self._events = []
-        self._plan_steps = 0
+        plan.steps = 0
         return [self._emission(sequence) for sequence in got if not sequence.is_leaving]
 
     # Time
@@ -300,11 +286,12 @@ class Engine:
         """Pass the time up to tick `now`: what ends by then ends, and what follows has begun."""
         if self._due is not None and self._due <= now and self._is_simulated:
             self._begin(self._due)
-        while self._plan_steps and self._end <= now:
+        plan = self._plan
+        while plan.steps and plan.end <= now:
             self._complete()
-            self._begin(self._last_end)
-        if self._plan_steps > 1 and now > self._start:
-            whole = self._whole_steps(now - self._start)
+            self._begin(plan.end)
+        if plan.steps > 1 and now > plan.start:
+            whole = plan.whole_steps(now - plan.start)
             if whole:
                 self._leap(whole)
 
@@ -313,45 +300,37 @@ class Engine:
 
         `now` is the last tick of that instant, `at` the first.
         """
-        steps = self._plan_steps
-        if steps > 1:
-            whole = self._whole_steps(now - self._start) if now > self._start else 0
-            ticks = self._ticks_of(whole)
-            if whole and self._start + ticks >= at:
+        plan = self._plan
+        if plan.steps > 1:
+            whole = plan.whole_steps(now - plan.start)
+            if whole and plan.start + plan.ticks_of(whole) >= at:
                 self._leap(whole)
-            elif whole + 1 < steps:
-                self._plan_steps = whole + 1
-                growth = self._slope * self._scheduler.batch.num_sequences
-                self._end = self._start + ticks + self._fixed + growth * whole
-        if self._start >= at and self._scheduler.admit():
+            elif whole + 1 < plan.steps:
+                plan.keep(whole + 1)
+        if plan.start >= at and self._scheduler.admit():
             self._time_step()
 
     def _begin(self, tick: int) -> None:
         """Decide what begins at `tick`: a step, several equal ones, or nothing."""
         self._due = None
-        self._plan_steps = 0
+        plan = self._plan
+        plan.steps = 0
+        scheduler = self._scheduler
         if tick < self._stalled_until:
-            if self._scheduler.running or self._scheduler.waiting:
+            if scheduler.running or scheduler.waiting:
                 self._due = self._stalled_until
             return
-        scheduler = self._scheduler
         steps = scheduler.schedule()
         if scheduler.has_preempted:
             self._note_preempted()
-        if not steps:
-            return
-        self._start = tick
-        self._plan_steps = steps
         if steps == 1:
+            plan.start = tick
             self._time_step()
-            return
-        batch = scheduler.batch
-        num = batch.num_sequences
-        if num >= len(self._affine):
-            self._extend_affine(num)
-        slope = self._slope
-        first = self._fixed = self._affine[num] + slope * batch.context_tokens
-        self._end = tick + steps * first + slope * num * (steps * (steps - 1) // 2)
+        elif steps:
+            batch = scheduler.batch
+            num = batch.num_sequences
+            timer = self._timer
+            plan.begin(tick, steps, timer.decode(num, batch.context_tokens), timer.slope * num)
 
     def _note_preempted(self) -> None:
         for sequence in self._scheduler.preempted:
@@ -360,68 +339,25 @@ class Engine:
     def _time_step(self) -> None:
         """Make the plan one step of the batch as scheduled."""
         scheduler = self._scheduler
-        if scheduler.prefills:
-            ticks = self._mixed_ticks()
-        else:
-            batch = scheduler.batch
-            if batch.num_sequences >= len(self._affine):
-                self._extend_affine(batch.num_sequences)
-            ticks = self._affine[batch.num_sequences] + self._slope * batch.context_tokens
-        self._fixed = ticks
-        self._end = self._start + ticks
-        self._plan_steps = 1
-
-    def _mixed_ticks(self) -> int:
-        scheduler = self._scheduler
         batch = scheduler.batch
         num = batch.num_sequences
+        if not scheduler.prefills:
+            self._plan.begin(self._plan.start, 1, self._timer.decode(num, batch.context_tokens), 0)
+            return
         tokens = 0
         pairs = 0.0
         for sequence, chunk in scheduler.prefills:
             tokens += chunk
             pairs += chunk * (sequence.computed + 0.5 * chunk)
         num_sequences = num + len(scheduler.prefills)
-        seconds = self._cost.seconds(num_sequences, num + tokens, batch.context_tokens, tokens, pairs)
-        return max(1, round(seconds * self._factor * TICKS_PER_SECOND))
-
-    def _set_factor(self, factor: float) -> None:
-        self._factor = factor
-        self._affine = []
-        self._slope = round(self._cost.per_context_token * factor * TICKS_PER_SECOND)
-
-    def _extend_affine(self, num_sequences: int) -> None:
-        for size in range(len(self._affine), num_sequences + 1):
-            fixed, _ = self._cost.decode_affine(size)
-            self._affine.append(max(1, round(fixed * self._factor * TICKS_PER_SECOND)))
-
-    def _ticks_of(self, steps: int) -> int:
-        """How long the first `steps` steps of the plan take together."""
-        growth = self._slope * self._scheduler.batch.num_sequences
-        return steps * self._fixed + growth * (steps * (steps - 1) // 2)
-
-    def _whole_steps(self, ticks: int) -> int:
-        """How many steps of the plan end within `ticks` of its start; fewer than all."""
-        growth = self._slope * self._scheduler.batch.num_sequences
-        if not growth:
-            return ticks // self._fixed
-        first = self._fixed
-        linear = first - 0.5 * growth
-        steps = int((sqrt(linear * linear + 2.0 * growth * ticks) - linear) / growth)
-        left = ticks - steps * first - growth * (steps * (steps - 1) // 2)
-        while left < 0:
-            steps -= 1
-            left += first + growth * steps
-        while left >= first + growth * steps:
-            left -= first + growth * steps
-            steps += 1
-        return steps
+        ticks = self._timer.mixed(num_sequences, num + tokens, batch.context_tokens, tokens, pairs)
+        self._plan.begin(self._plan.start, 1, ticks, 0)
 
     def _leap(self, steps: int) -> None:
         """Take `steps` whole steps of the plan, fewer than all; the next one has begun then."""
         self._count_gaps(steps)
-        self._start = self._last_end = self._start + self._ticks_of(steps)
-        self._fixed += self._slope * self._scheduler.batch.num_sequences * steps
-        self._plan_steps -= steps
+        self._plan.drop(steps)
+        self._last_end = self._plan.start
         self._scheduler.leap(steps)
 
     def _count_gaps(self, steps: int) -> None:
@@ -429,41 +365,40 @@ class Engine:
         weight = self._scheduler.batch.num_sequences
         if not weight:
             return
-        growth = self._slope * weight
-        first = self._fixed
-        idle = self._start - self._last_end
+        plan = self._plan
+        first = plan.first
+        idle = plan.start - self._last_end
         if idle:
             self.gaps.add(idle + first, 0, 1, weight)
-            first += growth
+            first += plan.growth
             steps -= 1
-            if not steps:
-                return
-        self.gaps.add(first, growth, steps, weight)
+        if steps:
+            self.gaps.add(first, plan.growth, steps, weight)
 
     def _cut(self) -> None:
         """Let the plan end with the step that runs now. Only after catching up."""
-        if self._plan_steps > 1:
-            self._plan_steps = 1
-            self._end = self._start + self._fixed
+        if self._plan.steps > 1:
+            self._plan.keep(1)
 
     def _complete(self) -> list[tuple[str, Sequence]]:
         """End the plan's last step and note its events."""
-        steps = self._plan_steps
+        plan = self._plan
+        steps = plan.steps
         scheduler = self._scheduler
         weight = scheduler.batch.num_sequences
         if weight:
-            if self._start == self._last_end:
-                self.gaps.add(self._fixed, self._slope * weight, steps, weight)
+            if plan.start == self._last_end:
+                self.gaps.add(plan.first, plan.growth, steps, weight)
             else:
                 self._count_gaps(steps)
-        end = self._last_end = self._end
+        end = self._last_end = plan.end
         outcomes = scheduler.complete(steps)
         for kind, sequence in outcomes:
             if kind is RESUMED:
                 self.gaps.add(end - sequence.last_token_tick, 0, 1, 1)
             elif not sequence.is_leaving:
                 generated = 1 if kind is FIRST_TOKEN else sequence.generated
-                at = end * _SECONDS_PER_TICK
+                at = end * SECONDS_PER_TICK
                 self._events.append(Event(kind, sequence.request_id, at, generated, sequence.cached_tokens))
                 if kind is FINISHED:
                     del self._live[sequence.request_id]
@@ -486,20 +421,3 @@ class Engine:
             return Emission(sequence.request_id, sequence.generated, True, sequence.cached_tokens)
         generated = sequence.offset + self._scheduler.batch.step - sequence.input_tokens
         return Emission(sequence.request_id, generated, False, sequence.cached_tokens)
-
-
-_NEVER: Final = 2**62
-
-
-def _tick_from(now: float) -> int:
-    """The first tick at or after `now`."""
-    return ceil(now * TICKS_PER_SECOND)
-
-
-def _tick_at(now: float) -> int:
-    """The last tick at or before `now`, as floats tell it."""
-    tick = int(now * TICKS_PER_SECOND)
-    if tick >= _EXACT_TICKS:
-        while (tick + 1) * _SECONDS_PER_TICK <= now:
-            tick += 1
-    return tick

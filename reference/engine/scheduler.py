@@ -16,6 +16,7 @@ from collections import deque
 from reference.engine.block_pool import Block, BlockPool
 from reference.engine.counters import Counters
 from reference.engine.decode_batch import DecodeBatch
+from reference.engine.prefix import PrefixCache
 from reference.engine.sequence import (
     DECODING,
     ENDED,
@@ -47,6 +48,7 @@ class Scheduler:
         "_max_seqs",
         "_owed",
         "_partial",
+        "_prefix",
         "_reserves",
         "_rules",
         "_surely_fits",
@@ -66,6 +68,7 @@ class Scheduler:
         self.counters = Counters()
         self.pool = BlockPool(settings.num_blocks)
         self.batch = DecodeBatch(settings.block_size)
+        self._prefix = PrefixCache(self.pool, settings.block_size, settings.prefix_caching)
         self.waiting: deque[Sequence] = deque()
         self.running: dict[Sequence, None] = {}
         """In order of admission: the last one is the first to be preempted."""
@@ -203,9 +206,7 @@ class Scheduler:
         """Take a sequence out, wherever it is. Not while a step that computes it is running."""
         if sequence.state is WAITING:
             self.waiting.remove(sequence)
-            if sequence.survivors is not None:
-                sequence.survivors.is_kept = False
-                sequence.survivors = None
+            self._prefix.abandon(sequence)
         else:
             self._release(sequence)
         sequence.state = ENDED
@@ -331,7 +332,8 @@ class Scheduler:
         """Blocks that need not be computed: hits, and what was kept of a preempted sequence."""
         idle = 0
         if self._caches and (sequence.block_hashes or sequence.survivors is not None):
-            hits, num_cached = self._find_cached(sequence)
+            self._settle()
+            hits, num_cached = self._prefix.find(sequence)
             idle = num_cached - sum(1 for block in hits if block.refs)
         size = self._block_size
         cached = num_cached * size
@@ -347,42 +349,12 @@ class Scheduler:
             self._owed += reserved - num_cached
         elif not self._has_free(blocks + idle):
             return False
-        if num_cached:
-            self._hold_cached(sequence, hits)
+        self._prefix.hold(sequence, hits)
         self._seat(sequence, cached)
         self._compute(sequence, chunk, blocks)
         return True
 
-    def _find_cached(self, sequence: Sequence) -> tuple[list[Block], int]:
-        """Find the blocks of a waiting sequence that are cached: those with a hash, and how many in all.
-
-        The last token is always computed, so a block that would cover it does not count.
-        """
-        self._settle()
-        limit = (sequence.prefill_target - 1) // self._block_size
-        hits = self.pool.match(sequence.block_hashes, min(limit, sequence.input_tokens // self._block_size))
-        survivors = sequence.survivors
-        if survivors is None or len(hits) < self._hashed_before(sequence):
-            return hits, len(hits)
-        return hits, len(hits) + min(survivors.count, limit - len(hits))
-
-    def _hold_cached(self, sequence: Sequence, hits: list[Block]) -> None:
-        if hits:
-            self.pool.hold(hits)
-            sequence.blocks = hits
-        survivors = sequence.survivors
-        if survivors is not None and len(hits) >= self._hashed_before(sequence):
-            self.pool.reclaim(survivors)
-            sequence.survivors = None
-
-    def _hashed_before(self, sequence: Sequence) -> int:
-        """Blocks with a hash that stood before the kept run of a preempted sequence."""
-        return min(len(sequence.block_hashes), sequence.input_tokens // self._block_size)
-
     def _seat(self, sequence: Sequence, cached: int) -> None:
-        if sequence.survivors is not None:
-            sequence.survivors.is_kept = False
-            sequence.survivors = None
         self._admissions += 1
         sequence.admission = self._admissions
         sequence.state = PREFILLING
@@ -403,21 +375,7 @@ class Scheduler:
         computed = sequence.computed + chunk
         self._partial = sequence if computed < sequence.prefill_target else None
         if sequence.block_hashes and self._caches and self._rules.shares_while_prefilling:
-            self._register(sequence, computed)
-
-    def _register(self, sequence: Sequence, computed: int) -> None:
-        """Make the full blocks of the prompt findable, up to `computed` tokens."""
-        hashes = sequence.block_hashes
-        end = min(computed, sequence.input_tokens) // self._block_size
-        blocks = sequence.blocks
-        if blocks is None:
-            blocks = sequence.blocks = []
-        register = self.pool.register
-        for index in range(len(blocks), min(end, len(hashes))):
-            block = register(hashes[index])
-            if block is None:
-                return
-            blocks.append(block)
+            self._prefix.register(sequence, computed)
 
     def _complete_prefill(self, sequence: Sequence, chunk: int, outcomes: list[tuple[str, Sequence]]) -> None:
         computed = sequence.computed = sequence.computed + chunk
@@ -426,7 +384,7 @@ class Scheduler:
         if computed < sequence.prefill_target:
             return
         if sequence.block_hashes and self._caches and not self._rules.shares_while_prefilling:
-            self._register(sequence, computed)
+            self._prefix.register(sequence, computed)
         counters.generated_tokens += 1
         generated = sequence.generated = sequence.generated + 1
         outcomes.append((FIRST_TOKEN if generated == 1 else RESUMED, sequence))
@@ -457,41 +415,8 @@ class Scheduler:
             self.pool.swap(growth, held)
             return
         self.pool.take(growth)
-        self._release_cached(sequence, computed, held, keep)
-
-    def _release_cached(self, sequence: Sequence, computed: int, held: int, keep: bool) -> None:
-        """Free the blocks of a sequence some of which may be met again."""
-        blocks = sequence.blocks
-        if blocks is None:
-            self._keep(sequence, computed, held)
-            return
         self._settle()
-        if not keep and len(sequence.block_hashes) > len(blocks):
-            self._register_answer(sequence, computed, blocks)
-        anonymous = held - len(blocks)
-        if keep and self._caches and len(blocks) == self._hashed_before(sequence):
-            self._keep(sequence, computed, anonymous)
-        else:
-            self.pool.give_back(None, anonymous)
-        self.pool.give_back(blocks, 0)
-        sequence.blocks = None
-
-    def _register_answer(self, sequence: Sequence, computed: int, blocks: list[Block]) -> None:
-        """Make the blocks of the answer findable for a later turn that contains it."""
-        if len(blocks) < sequence.input_tokens // self._block_size:
-            return
-        hashes = sequence.block_hashes
-        for index in range(len(blocks), min(computed // self._block_size, len(hashes))):
-            block = self.pool.register(hashes[index])
-            if block is None:
-                return
-            blocks.append(block)
-
-    def _keep(self, sequence: Sequence, computed: int, anonymous: int) -> None:
-        partial = 1 if computed % self._block_size and anonymous else 0
-        self.pool.give_back(None, partial)
-        if anonymous > partial:
-            sequence.survivors = self.pool.give_back_kept(anonymous - partial)
+        self._prefix.give_back(sequence, computed, held, keep)
 
     def _blocks_to_completion(self, sequence: Sequence) -> int:
         answer = sequence.output_tokens
