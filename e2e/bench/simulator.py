@@ -1,9 +1,9 @@
 """How many requests per second the simulator flies: `python -m e2e.bench.simulator [COUNT] [NAME ...]`.
 
 512 input and 128 output tokens, Poisson arrivals at 8/s per replica, one process, everything on: records kept, samples
-and scrapes each second. Then how the cost grows with tokens, replicas and shared prefixes, and the first flight. Each row
-is a process of its own, so that its peak of memory is its own. CPU seconds of the flight, best of the rounds, because
-machines are shared; the last line is a yardstick of the machine at that moment.
+and scrapes each second. Then how the cost grows with tokens, replicas and shared prefixes, and the first flight. Each
+row is a process of its own, so that its peak of memory is its own. CPU seconds of the flight, best of the rounds,
+because machines are shared; the last line is a yardstick of the machine at that moment.
 """
 
 from __future__ import annotations
