@@ -11,12 +11,13 @@ SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0
 PER_SECOND = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _NUMBER = r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
-_DURATION = re.compile(rf"{_NUMBER}\s*(us|ms|s|min|m|h|d)")
+_PART = re.compile(rf"{_NUMBER}\s*(us|ms|s|min|m|h|d)")
+_DURATION = re.compile(rf"(?:{_NUMBER}\s*(?:us|ms|s|min|m|h|d)\s*)+")
 _RATE = re.compile(rf"{_NUMBER}\s*/\s*(s|min|m|h|d)")
 
 
 def seconds(given: object) -> float:
-    """Read `500ms`, `1.5s`, `10m`, `1h`, `2d` as seconds; 0 may stand without a unit, floats come from code.
+    """Read `500ms`, `1.5s`, `10m`, `1h30m`, `2d` as seconds; 0 may stand without a unit, floats come from code.
 
     Raises:
         ValueError: anything else, with what was expected.
@@ -27,7 +28,7 @@ def seconds(given: object) -> float:
     if match is None:
         hint = f" (did you mean {given}s?)" if isinstance(given, int) and not isinstance(given, bool) else ""
         raise ValueError(f"expected a duration with its unit, such as 500ms, 1.5s, 10m or 1h{hint}")
-    return float(match[1]) * SECONDS[match[2]]
+    return sum(float(number) * SECONDS[unit] for number, unit in _PART.findall(match[0]))
 
 
 def per_second(given: object) -> float:

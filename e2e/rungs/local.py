@@ -1,0 +1,156 @@
+"""The local rung: the real gateway, router and workers as processes on loopback, under the open-loop replay.
+
+Workers are the emulated engine on the wall clock: the same engine and step cost as the simulator's, so that what
+differs between the two records is the wire, the servers and the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from e2e.progress import Progress
+from e2e.rungs.processes import Crew
+from e2e.rungs.stack import Stack, add_stack
+from sim.experiment.errors import InputError
+from sim.experiment.record import RunRecord
+from sim.experiment.scenario import LoadedScenario
+from sim.experiment.schema import Scenario
+from sim.experiment.workload import Workload
+
+RUNG = "local"
+
+
+def fly(loaded: LoadedScenario, workload: Workload, out_dir: Path, progress: Progress | None = None) -> RunRecord:
+    """Fly a workload through the scenario's cluster as processes; logs go to `out_dir`.
+
+    Raises:
+        InputError: a process did not come up (with the end of its log), or a library is missing.
+    """
+    from e2e.replay import fill, replay
+    from e2e.rungs.gauges import GaugeWatch
+    from e2e.rungs.mischief import Mischief
+
+    _require_servers()
+    scenario = loaded.scenario
+    record = RunRecord(
+        scenario_name=scenario.name,
+        scenario_yaml=loaded.yaml_text,
+        rung=RUNG,
+        seed=scenario.seed,
+        workload_hash=workload.content_hash,
+        warm_up_seconds=scenario.measure.warm_up,
+        duration_seconds=workload.duration_seconds,
+        left_out=left_out(scenario),
+    )
+    with Crew(out_dir) as crew:
+        stack = add_stack(crew, loaded)
+        _start(crew, stack)
+        gauges = GaugeWatch(stack, scenario.measure.sample_interval)
+        mischief = Mischief(scenario, crew, stack)
+        busy = _CpuBusy()
+
+        def on_start(zero: float) -> None:
+            gauges.start(zero)
+            mischief.start(zero)
+            busy.begin()
+
+        try:
+            result = replay(
+                workload, stack.gateway.url, api_keys=stack.keys, out_dir=out_dir, progress=progress, on_start=on_start
+            )
+        finally:
+            mischief.stop()
+            gauges.stop()
+        fill(record, result)
+        record.diagnostics["cpu_busy_share"] = busy.share()
+        record.samples, record.events = gauges.samples, mischief.events
+        record.decisions = read_decisions(out_dir / "decisions.jsonl", result.zero)
+    record.facts["cost_per_hour"] = _cost_per_hour(scenario)
+    return record
+
+
+def left_out(scenario: Scenario) -> list[str]:
+    """Say what loopback cannot do of what a scenario asks."""
+    sentences = []
+    gpus = sorted({pool.gpu for pool in scenario.cluster.pools if pool.gpu})
+    if gpus:
+        sentences.append(f"No {', '.join(gpus)} on loopback: each worker is the emulated engine, timed as one.")
+    scaled = [pool for pool in scenario.cluster.pools if pool.autoscale is not None]
+    sentences += [f"Autoscaling of {pool.name or pool.engine}: its {pool.replicas} replicas stayed." for pool in scaled]
+    if scenario.cluster.gateway.replicas > 1:
+        sentences.append(f"One gateway instead of {scenario.cluster.gateway.replicas}: there is no load balancer here.")
+    return sentences
+
+
+def read_decisions(path: Path, zero: float) -> list[Any]:
+    """Read the router's log as the record has decisions: seconds since zero, index of the request."""
+    with open(path, "rb") as lines:
+        found = [_decision(json.loads(line), zero) for line in lines]
+    return [decision for decision in found if decision is not None]
+
+
+def _decision(entry: dict[str, Any], zero: float) -> Any:
+    # the replay's request ids end in the index; the router adds its own serial
+    index = entry["request"].partition("#")[0].rpartition("-")[2]
+    if not index.isdigit():
+        return None
+    scores = tuple((name, score) for name, score in entry.get("scores", ()))
+    return entry["at"] - zero, int(index), entry["attempt"], entry["endpoint"], entry["reason"], scores
+
+
+def _start(crew: Crew, stack: Stack) -> None:
+    for process in stack.workers.values():
+        crew.start(process)
+    crew.start(stack.router)
+    crew.start(stack.gateway)
+    crew.wait_until_ready(stack.all)
+
+
+def _require_servers() -> None:
+    try:
+        import fastapi  # noqa: F401 asked for by the servers, in their own processes
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"the local rung is not run here, because {error.name} is not installed: pip install 'windtunnel[local]'"
+        ) from error
+
+
+def _cost_per_hour(scenario: Scenario) -> float | None:
+    from sim.cluster.machines import machine_for
+
+    prices = [(machine_for(pool).price_per_hour, pool.replicas) for pool in scenario.cluster.pools]
+    if any(price is None for price, _ in prices):
+        return None
+    return sum(price * replicas for price, replicas in prices if price is not None)
+
+
+class _CpuBusy:
+    """How busy this machine's processors were while the run flew: a busy machine measures itself."""
+
+    def begin(self) -> None:
+        """Take the first reading."""
+        self._first = _cpu_seconds()
+        self._began = time.monotonic()
+
+    def share(self) -> float | None:
+        """Return the busy share since `begin`, 0 to 1; None where the kernel does not tell."""
+        last = _cpu_seconds()
+        if self._first is None or last is None:
+            return None
+        cores = os.cpu_count() or 1
+        return min(1.0, (last - self._first) / max(1e-9, (time.monotonic() - self._began) * cores))
+
+
+def _cpu_seconds() -> float | None:
+    """Return the seconds that all processors were not idle since boot (Linux)."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = (float(ticks) for ticks in fields)
+    return (user + nice + system + irq + softirq + steal) / float(os.sysconf("SC_CLK_TCK"))

@@ -1,0 +1,124 @@
+"""The serving stack of a scenario as processes: a worker for each replica, the router over them, the gateway before."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from e2e.rungs.processes import Crew, Process
+from sim.cluster.machines import machine_for
+from sim.experiment.scenario import LoadedScenario
+from sim.experiment.schema import Pool, RateLimit, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The processes of a scenario's cluster, and the keys of its tenants."""
+
+    workers: dict[str, Process]
+    """By name of the replica, such as `vllm-0`."""
+    router: Process
+    gateway: Process
+    keys: dict[str, str]
+    """API key by tenant."""
+    nodes: dict[str, tuple[str, ...]]
+    """Names of replicas by node."""
+
+    @property
+    def all(self) -> list[Process]:
+        """Every process, in the order of starting."""
+        return [*self.workers.values(), self.router, self.gateway]
+
+
+def add_stack(crew: Crew, loaded: LoadedScenario) -> Stack:
+    """Work out the processes of a scenario's cluster; nothing is started yet.
+
+    Raises:
+        InputError: a model does not fit its GPU, and the like.
+    """
+    scenario = loaded.scenario
+    workers: dict[str, Process] = {}
+    blocks: list[dict[str, Any]] = []
+    nodes: dict[str, tuple[str, ...]] = {}
+    for pool in scenario.cluster.pools:
+        name = pool.name or pool.engine
+        ours = [_add_worker(crew, f"{name}-{ordinal}", pool) for ordinal in range(pool.replicas)]
+        workers |= {worker.name: worker for worker in ours}
+        blocks.append(_pool_block(loaded, pool, ours))
+        for start in range(0, len(ours), pool.replicas_per_node):
+            nodes[f"node-{len(nodes)}"] = tuple(worker.name for worker in ours[start : start + pool.replicas_per_node])
+    router = crew.add(
+        "router", "reference.router", _router_config(crew.directory, scenario, blocks), ready_path="/readyz"
+    )
+    keys = {tenant.name: f"wt-{tenant.name}-{scenario.seed}" for tenant in scenario.workload.tenants}
+    gateway_config = _gateway_config(crew.directory, scenario, router.url, keys)
+    gateway = crew.add("gateway", "reference.gateway", gateway_config, ready_path="/readyz")
+    return Stack(workers, router, gateway, keys, nodes)
+
+
+def _add_worker(crew: Crew, name: str, pool: Pool) -> Process:
+    machine = machine_for(pool, leaping=False)
+    config = {
+        "model": pool.model,
+        "step_cost": machine.cost.to_dict(),
+        "engine": asdict(machine.settings),
+        "control": True,
+        "access_log": "",
+    }
+    return crew.add(name, "reference.worker.emulated", config)
+
+
+def _pool_block(loaded: LoadedScenario, pool: Pool, workers: list[Process]) -> dict[str, Any]:
+    router = loaded.scenario.cluster.router
+    return {
+        "model": pool.model,
+        "endpoints": [{"name": worker.name, "url": worker.url} for worker in workers],
+        "policy": router.policy.name,
+        "policy_options": router.policy.options,
+        "policy_dir": str(loaded.base_dir),
+        "block_size": pool.block_size,
+        "max_queued": router.queue.max_requests,
+        "max_wait_seconds": router.queue.max_wait,
+        "max_in_flight_per_endpoint": router.queue.max_in_flight_per_endpoint,
+        "max_attempts": router.retry.max_attempts,
+        "retry_budget_ratio": router.retry.budget,
+        "retry_min_per_second": router.retry.min_per_second,
+        "ejection_failures": router.ejection.consecutive_failures,
+        "ejection_base_seconds": router.ejection.base,
+        "ejection_max_seconds": router.ejection.max,
+    }
+
+
+def _router_config(directory: Path, scenario: Scenario, blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    router = scenario.cluster.router
+    return {
+        "pools": blocks,
+        "scrape_interval_seconds": router.scrape_interval,
+        "health_interval_seconds": router.health_interval,
+        "decision_log": str(directory / "decisions.jsonl"),
+        "seed": scenario.seed,
+        "access_log": "",
+    }
+
+
+def _gateway_config(directory: Path, scenario: Scenario, router_url: str, keys: dict[str, str]) -> dict[str, Any]:
+    limits = {limit.tenant: _limit(limit) for limit in scenario.cluster.gateway.rate_limits}
+    return {
+        "router_url": router_url,
+        "keys": [{"sha256": sha256(key.encode()).hexdigest(), "tenant": tenant} for tenant, key in keys.items()],
+        "default_limit": limits.pop("*", None),
+        "limits": limits,
+        "access_log": str(directory / "access.jsonl"),
+    }
+
+
+def _limit(limit: RateLimit) -> dict[str, Any]:
+    return {
+        "requests_per_second": limit.requests,
+        "request_burst": limit.burst,
+        "tokens_per_second": limit.tokens,
+        "token_burst": limit.token_burst,
+        "concurrency": limit.concurrency,
+    }
