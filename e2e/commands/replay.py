@@ -65,7 +65,7 @@ def replay(
         webbrowser.open((directory / "report.html").resolve().as_uri())
     if not summary["validity"]["is_valid"]:
         raise typer.Exit(EXIT_INVALID)
-    if not all(verdict["holds"] for verdict in summary["verdicts"]):
+    if summary["outcome"] != "pass":
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -114,7 +114,7 @@ def write_run(record: RunRecord, loaded: LoadedScenario, directory: Path) -> dic
 def _tell(record: RunRecord, summary: dict[str, Any], directory: Path) -> None:
     from rich.console import Console
 
-    from sim.experiment.summary import print_summary
+    from sim.experiment.report.terminal import print_summary
 
     console = Console()
     print_summary(summary, console)
