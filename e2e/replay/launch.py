@@ -105,7 +105,8 @@ def replay(
         rows=rows,
         zero=zero,
         wall_seconds=time.monotonic() - zero,
-        cpu_seconds=sum(pilot.cpu_seconds for pilot in crew),
+        cpu_seconds=sum(pilot.account.get("cpu", 0.0) for pilot in crew),
+        precedence=", ".join(sorted({pilot.account.get("precedence", "usual") for pilot in crew})),
         num_senders=senders,
     )
 
@@ -144,7 +145,8 @@ class Pilot:
 
     def __init__(self, plan: Path, number: int, of: int, log_dir: Path | None) -> None:
         self.rows_path = plan / f"rows-{number}.jsonl"
-        self.cpu_seconds = 0.0
+        self.account: dict[str, Any] = {}
+        """What it said of itself last: requests `sent` and `ended`, and at the end `cpu` seconds and `precedence`."""
         self._command = [sys.executable, "-m", "e2e.replay.pilot"]
         self._command += ["--plan", str(plan), "--out", str(self.rows_path), "--share", f"{number}/{of}"]
         self._log_path = (log_dir or plan) / f"sender-{number}.log"
@@ -209,7 +211,7 @@ class Pilot:
         except queue.Empty:
             return True
         if word is not None:
-            self.cpu_seconds = json.loads(word).get("cpu", self.cpu_seconds)
+            self.account |= json.loads(word)
             return True
         code = self._process.wait(timeout=30)
         if code:

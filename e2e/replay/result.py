@@ -22,7 +22,9 @@ class ReplayResult:
     """The run's zero, in seconds on the monotonic clock of this machine."""
     wall_seconds: float
     cpu_seconds: float
-    """Spent by the sender, all its processes together."""
+    """Spent by the sender in flight, all its processes together."""
+    precedence: str = "usual"
+    """`real-time` where the sender was allowed to run before everything else."""
     num_senders: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ def fill(record: RunRecord, result: ReplayResult) -> None:
         "wall_seconds": result.wall_seconds,
         "sender_cpu_seconds": result.cpu_seconds,
         "num_senders": result.num_senders,
+        "sender_precedence": result.precedence,
     }
 
 

@@ -10,7 +10,7 @@ import gevent
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
 
 from e2e.replay.address import address_of, head_of
-from e2e.replay.connections import Connections
+from e2e.replay.connections import Connections, TlsWire, Wire
 from e2e.replay.plan import Planned, Settings
 from e2e.replay.rows import CANCELLED, FAILED, OK, REFUSED, TIMED_OUT, Row
 from e2e.replay.sse import Stream, reason_of
@@ -25,8 +25,15 @@ class Late(gevent.Timeout):  # type: ignore[misc]
     """The client has waited for its first token as long as it wanted to."""
 
 
+class Stalled(Exception):
+    """Nothing has come for too long."""
+
+
 class Sender:
-    """Sends planned requests and makes a row of each. `zero` is the run's zero on the monotonic clock."""
+    """Sends planned requests and makes a row of each. `zero` is the run's zero on the monotonic clock.
+
+    `sweep` must be called now and then: it ends the streams in which nothing comes any more.
+    """
 
     def __init__(self, settings: Settings) -> None:
         address = address_of(settings.base_url)
@@ -35,6 +42,8 @@ class Sender:
             address, connect_seconds=settings.connect_seconds, verify_tls=settings.verify_tls
         )
         self._heads = [head_of(address, settings.path, key) for key in (*settings.keys, None)]
+        self._open: dict[Any, Wire | TlsWire] = {}
+        """Who waits for bytes on which connection."""
         self.zero = nan
 
     def send(self, planned: Planned) -> Row:
@@ -52,26 +61,36 @@ class Sender:
             if not isinstance(timeout, Late):
                 raise
             row.close(TIMED_OUT, "no first token in time")
-        except TimeoutError:
+        except Stalled:
             row.close(FAILED, "stalled" if row.http_status else "no answer in time")
+        except TimeoutError:
+            row.close(FAILED, "connect timed out")
         except (HTTPParseError, OSError) as error:
             row.close(FAILED, _lost(error, row))
         finally:
+            self._open.pop(gevent.getcurrent(), None)
             if patience is not None:
                 patience.close()
         row.land(stream, time.monotonic(), self.zero)
         return row
 
+    def sweep(self) -> None:
+        """End the streams that have stalled."""
+        horizon = time.monotonic() - self._settings.stall_seconds
+        for greenlet, wire in list(self._open.items()):
+            if wire.heard_at < horizon:
+                greenlet.kill(Stalled, block=False)
+
     def _fly(self, planned: Planned, row: Row, stream: Stream, patience: Late | None) -> None:
-        response = self._post(planned)
+        wire, response = self._post(planned)
         row.http_status = response.get_code()
         row.routed(response.get("x-windtunnel-decision"))
         if row.http_status != 200:
             self._refused(response, row)
             return
-        readline, feed, times, now = response.readline, stream.feed, stream.chunk_times, time.monotonic
+        readline, feed, times = response.readline, stream.feed, stream.chunk_times
         while line := readline(b"\n"):
-            feed(line, now())
+            feed(line, wire.heard_at)
             if patience is not None and times:
                 patience.close()
                 patience = None
@@ -85,7 +104,7 @@ class Sender:
             row.close(OK if times else FAILED, "" if times else "no token came")
         self._finish(response)
 
-    def _post(self, planned: Planned) -> Any:
+    def _post(self, planned: Planned) -> tuple[Wire | TlsWire, Any]:
         key = planned.key if planned.key >= 0 else len(self._heads) - 1
         about = (
             f"X-Request-Id: {self._settings.run_id}-{planned.index}\r\n"
@@ -95,14 +114,14 @@ class Sender:
             + f"Content-Length: {len(planned.body)}\r\n\r\n"
         )
         connections = self._connections
-        sock = connections.get_socket()
+        wire = connections.get_socket()
+        self._open[gevent.getcurrent()] = wire
         try:
-            sock.settimeout(self._settings.stall_seconds)
-            sock.sendall(b"".join((self._heads[key], about.encode(), planned.body)))
+            wire.sendall(b"".join((self._heads[key], about.encode(), planned.body)))
         except BaseException:
-            connections.release_socket(sock)
+            connections.release_socket(wire)
             raise
-        return HTTPSocketPoolResponse(sock, connections, block_size=PIECE_BYTES, method="POST")
+        return wire, HTTPSocketPoolResponse(wire, connections, block_size=PIECE_BYTES, method="POST")
 
     def _refused(self, response: Any, row: Row) -> None:
         """Read why a request was not taken."""

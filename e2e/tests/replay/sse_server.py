@@ -72,7 +72,7 @@ async def instant(answer: Answer, words: int, tokens: int) -> None:
 
 
 async def split(answer: Answer, words: int, tokens: int) -> None:
-    """The same bytes as `steady`, with comments and CRLF, cut anywhere: in HTTP chunk heads, in lines, in characters."""
+    """As `steady`, with comments and CRLF, cut anywhere: in the heads of HTTP chunks, in lines, in characters."""
     await answer.begin()
     await asyncio.sleep(PREFILL_SECONDS)
     events = [b": a comment\r\n\r\n", *(chunk(content="é words ").replace(b"\n", b"\r\n") for _ in range(tokens))]
