@@ -1,0 +1,94 @@
+"""`windtunnel serve`: a scenario's cluster as real processes on loopback, to talk to until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from e2e.shipped import find_scenario
+from sim.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from e2e.rungs.processes import Crew
+    from e2e.rungs.stack import Stack
+
+LOOK_SECONDS = 0.5
+
+
+def serve(
+    scenario: Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")],
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="override a key: cluster.pools[0].replicas=2; repeatable"),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="the gateway's port (default: a free one)", min=1, max=65535)] = None,
+    logs: Annotated[Path | None, typer.Option(help="where logs are kept (default: nowhere)")] = None,
+) -> None:
+    """Serve a scenario's cluster on loopback until Ctrl-C: gateway, router, and an emulated worker a replica.
+
+    windtunnel serve first_flight
+
+    windtunnel serve my.yaml --port 8000 --logs /tmp/logs
+    """
+    from e2e.rungs.processes import Crew
+    from e2e.rungs.stack import add_stack
+    from sim.experiment.scenario import load
+
+    loaded = load(find_scenario(scenario), override or ())
+    if port is not None:
+        _require_free(port)
+    with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch, Crew(logs or Path(scratch)) as crew:
+        stack = add_stack(crew, loaded)
+        if port is not None:
+            stack.gateway.port = port
+        for process in stack.all:
+            crew.start(process)
+        crew.wait_until_ready(stack.all)
+        print(_welcome(stack, loaded.scenario.cluster.pools[0].model), flush=True)
+        _stay(crew, stack)
+
+
+def _welcome(stack: Stack, model: str) -> str:
+    tenant, key = next(iter(stack.keys.items()))
+    lines = [
+        f"gateway  {stack.gateway.url}/v1   (tenant {tenant}: key {key})",
+        f"router   {stack.router.url}   metrics at /metrics",
+        *(f"worker   {worker.url}   {name}" for name, worker in stack.workers.items()),
+        "",
+        "Try:",
+        f"  curl -N {stack.gateway.url}/v1/chat/completions -H 'Authorization: Bearer {key}' \\",
+        "    -H 'Content-Type: application/json' \\",
+        f'    -d \'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}\'',
+        "",
+        "Ctrl-C stops everything.",
+    ]
+    return "\n".join(lines)
+
+
+def _stay(crew: Crew, stack: Stack) -> None:
+    """Stay until Ctrl-C.
+
+    Raises:
+        InputError: a process has ended by itself, with the end of its log.
+    """
+    try:
+        while all(process.is_running for process in stack.all):
+            time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+        return
+    gone = next(process for process in stack.all if not process.is_running)
+    code = gone.handle.returncode if gone.handle else None
+    raise InputError(f"{gone.name} ended with code {code}:{gone.log_tail()}")
+
+
+def _require_free(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise InputError(f"--port {port}: {error.strerror}; choose another, or none for a free one") from error
