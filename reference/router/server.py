@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
 from fastapi import FastAPI, Response
 from starlette.routing import Route
 
@@ -165,11 +164,12 @@ def outcome_of(relayed: Relayed) -> Outcome:
 
 
 def _decision_header(dispatch: Dispatch) -> bytes:
+    """Return `endpoint=NAME; attempt=N; reason=WORDS; scores=NAME:SCORE,...`, which a person and a program can read."""
     decision = dispatch.decision
-    fields: dict[str, Any] = {"endpoint": decision.endpoint, "reason": decision.reason, "attempt": dispatch.attempt}
+    text = f"endpoint={decision.endpoint}; attempt={dispatch.attempt}; reason={decision.reason}"
     if decision.scores:
-        fields["scores"] = {name: round(score, 4) for name, score in decision.scores}
-    return orjson.dumps(fields)
+        text += "; scores=" + ",".join(f"{name}:{score:.4g}" for name, score in decision.scores)
+    return text.encode("ascii", "replace").replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def router_application(settings: RouterSettings) -> FastAPI:
