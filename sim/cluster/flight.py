@@ -165,7 +165,7 @@ class Flight:
                 except (PolicyError, UnknownPolicy) as error:
                     raise InputError(f"cluster.router.policy: {error}") from error
                 chance = self._stream(f"routing/{pool.model}")
-                desks[pool.model] = Desk(Pool(_pool_settings(cluster.router), routing, chance), pool.block_size)
+                desks[pool.model] = Desk(Pool(pool_settings(cluster.router), routing, chance), pool.block_size)
         return desks
 
     def _build_fleet(self, cluster: Cluster, leaping: bool) -> None:
@@ -231,7 +231,8 @@ class Flight:
         }
 
 
-def _pool_settings(router: RouterSettings) -> PoolSettings:
+def pool_settings(router: RouterSettings) -> PoolSettings:
+    """Give a scenario's router block to the policy pool, in its own terms."""
     queue, retry, ejection = router.queue, router.retry, router.ejection
     return PoolSettings(
         max_queued=queue.max_requests,

@@ -26,7 +26,7 @@ from reference.router.desk import Desk
 from reference.tokens import hash_segments
 from reference.worker.emulated.engine_loop import EngineLoop
 from sim.cluster import fly
-from sim.cluster.flight import _pool_settings
+from sim.cluster.flight import pool_settings
 from sim.cluster.machines import machine_for
 from sim.experiment.scenario import LoadedScenario, parse
 from sim.experiment.workload import PromptSegment, Workload, WorkloadRequest
@@ -156,7 +156,7 @@ async def _fly_deployed(case: Case, corrupt: tuple[str, object] | None) -> list[
     log: list[tuple[float, Entry]] = []
     chance = random.Random(f"{scenario.seed}/routing/{MODEL}").random
     desk = Desk(
-        Pool(_pool_settings(scenario.cluster.router), routing, chance),
+        Pool(pool_settings(scenario.cluster.router), routing, chance),
         now,
         lambda at, action: log.append((at, entry(action))),
     )
