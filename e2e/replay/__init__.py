@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from e2e.replay.launch import ReplayError, replay
-    from e2e.replay.preflight import measure_wording, models_for, served_models
+    from e2e.replay.preflight import get_to_know, models_for, served_models
     from e2e.replay.result import ReplayResult, fill
 
 _HOME = {
     "ReplayError": "launch",
     "ReplayResult": "result",
     "fill": "result",
-    "measure_wording": "preflight",
+    "get_to_know": "preflight",
     "models_for": "preflight",
     "replay": "launch",
     "served_models": "preflight",
 }
 
-__all__ = ["ReplayError", "ReplayResult", "fill", "measure_wording", "models_for", "replay", "served_models"]
+__all__ = ["ReplayError", "ReplayResult", "fill", "get_to_know", "models_for", "replay", "served_models"]
 
 
 def __getattr__(name: str) -> Any:

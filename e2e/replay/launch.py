@@ -47,6 +47,7 @@ def replay(
     models: Mapping[str, str] | None = None,
     wording: Wording | None = None,
     salt: int = 0,
+    exact_lengths: bool = True,
     out_dir: Path | None = None,
     progress: Callable[[float], None] | None = None,
     on_start: Callable[[float], None] | None = None,
@@ -58,7 +59,8 @@ def replay(
     """Send every request of a workload to an OpenAI-compatible endpoint when the workload says, and record what came.
 
     `api_keys` is by tenant, `models` maps the workload's models to those asked for. `salt` moves every prompt, so that
-    a prefix cache warmed by an earlier run does not help this one; prompts that share a prefix still do. `out_dir`
+    a prefix cache warmed by an earlier run does not help this one; prompts that share a prefix still do.
+    `exact_lengths` asks for as many output tokens as the workload has, in words that not every server knows. `out_dir`
     keeps the senders' logs (None: nowhere). `on_start` is told the run's zero on the monotonic clock, a moment ahead.
     `progress` is told the share of the window that has passed.
 
@@ -88,6 +90,7 @@ def replay(
             models=models or {},
             wording=wording or Wording(),
             salt=salt,
+            exact_lengths=exact_lengths,
         )
         crew = [stack.enter_context(Pilot(scratch, number, senders, out_dir)) for number in range(senders)]
         for pilot in crew:

@@ -61,6 +61,7 @@ def write_plan(
     models: Mapping[str, str],
     wording: Wording,
     salt: int,
+    exact_lengths: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Render every request of a workload into a plan."""
@@ -73,7 +74,7 @@ def write_plan(
     with (directory / PLAN_FILE).open("wb") as plan, (directory / BODIES_FILE).open("wb") as bodies:
         plan.write(_line(asdict(settings)))
         for done, request in enumerate(workload.requests):
-            body = body_of(request, models.get(request.model, request.model), prompter)
+            body = body_of(request, models.get(request.model, request.model), prompter, exact_lengths)
             key = numbers[api_keys[request.tenant]] if request.tenant in api_keys else -1
             rest = (request.traffic_class, request.session, request.priority, request.deadline_seconds)
             plan.write(_line([request.index, request.scheduled, offset, len(body), key, *rest]))
@@ -83,19 +84,20 @@ def write_plan(
                 progress(done / count)
 
 
-def body_of(request: WorkloadRequest, model: str, prompter: Prompter) -> bytes:
-    """Return the JSON body of a request: exactly as many output tokens as the workload says, streamed, with usage.
+def body_of(request: WorkloadRequest, model: str, prompter: Prompter, exact_length: bool = True) -> bytes:
+    """Return the JSON body of a request: as many output tokens as the workload says, streamed, with usage.
 
-    `min_tokens` and `ignore_eos` are what vLLM and TensorRT-LLM call it; the emulated engine takes them too.
+    `exact_length`: and not fewer, which vLLM, TensorRT-LLM and the emulated engine know by the same words.
     """
     tokens = request.output_tokens
+    exactly = f'"min_tokens":{tokens},"ignore_eos":true,' if exact_length else ""
     return b"".join(
         [
             b'{"model":',
             json.dumps(model).encode(),
             b',"messages":[{"role":"user","content":"',
             prompter.prompt(request),
-            f'"}}],"max_tokens":{tokens},"min_tokens":{tokens},"ignore_eos":true,"temperature":0,'.encode(),
+            f'"}}],"max_tokens":{tokens},{exactly}"temperature":0,'.encode(),
             b'"stream":true,"stream_options":{"include_usage":true}}',
         ]
     )

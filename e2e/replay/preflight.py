@@ -9,7 +9,9 @@ import http.client
 import json
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from secrets import randbits
 from typing import Any
 
@@ -22,6 +24,16 @@ TIMEOUT_SECONDS = 10.0
 PROBE_SECONDS = 60.0
 """A cold engine may compile something for its first request."""
 PROBE_WORDS = (16, 144)
+EXACTLY_ONE = {"min_tokens": 1, "ignore_eos": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Acquaintance:
+    """What two questions have told of an endpoint."""
+
+    wording: Wording
+    takes_exact_lengths: bool
+    """Whether it knows `min_tokens` and `ignore_eos`."""
 
 
 def served_models(base_url: str, api_key: str | None = None, *, verify_tls: bool = True) -> tuple[str, ...]:
@@ -58,31 +70,39 @@ def models_for(wanted: Sequence[str], served: Sequence[str], override: str | Non
     return mapped
 
 
-def measure_wording(base_url: str, model: str, api_key: str | None = None, *, verify_tls: bool = True) -> Wording:
-    """Ask two short questions of different length, and learn from their usage how words become tokens there.
+def get_to_know(base_url: str, model: str, api_key: str | None = None, *, verify_tls: bool = True) -> Acquaintance:
+    """Ask two short questions of different length, and learn from the answers how words become tokens there.
 
     Raises:
         InputError: the endpoint does not answer a completion, with what it said.
     """
-    counted = [_prompt_tokens(base_url, model, words, api_key, verify_tls) for words in PROBE_WORDS]
-    if None in counted:
+    ask = partial(_question, address_of(base_url), model, api_key, verify_tls)
+    status, _ = ask(PROBE_WORDS[0], EXACTLY_ONE)
+    takes_exact_lengths = status == 200
+    counted = [_prompt_tokens(base_url, *ask(words, {})) for words in PROBE_WORDS]
+    return Acquaintance(_wording(*counted), takes_exact_lengths)
+
+
+def _wording(few: int | None, many: int | None) -> Wording:
+    if few is None or many is None or many <= few:
         return Wording()
-    few, many = (int(count or 0) for count in counted)
     per_word = (many - few) / (PROBE_WORDS[1] - PROBE_WORDS[0])
-    if per_word <= 0:
-        return Wording()
     return Wording(per_word, max(0.0, few - per_word * PROBE_WORDS[0]))
 
 
-def _prompt_tokens(base_url: str, model: str, words: int, api_key: str | None, verify_tls: bool) -> int | None:
-    address = address_of(base_url)
+def _question(
+    address: Address, model: str, api_key: str | None, verify_tls: bool, words: int, more: Mapping[str, Any]
+) -> tuple[int, Any]:
     text = words_of(UNIQUE_KEYS + randbits(40), words).decode()
-    question = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
+    question = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 1, **more}
     body = json.dumps(question).encode()
-    status, answer = _ask(address, "POST", "/v1/chat/completions", body, api_key, verify_tls, PROBE_SECONDS)
+    return _ask(address, "POST", "/v1/chat/completions", body, api_key, verify_tls, PROBE_SECONDS)
+
+
+def _prompt_tokens(base_url: str, status: int, answer: Any) -> int | None:
     if status != 200:
         said = reason_of(answer) or "nothing more"
-        raise InputError(f"{address.url}/v1/chat/completions: answered {status} to a first question: {said}")
+        raise InputError(f"{base_url}: /v1/chat/completions answered {status} to a first question: {said}")
     usage: Mapping[str, Any] = (answer.get("usage") if isinstance(answer, dict) else None) or {}
     tokens = usage.get("prompt_tokens")
     return tokens if isinstance(tokens, int) and tokens > 0 else None

@@ -106,11 +106,13 @@ class Sender:
 
     def _post(self, planned: Planned) -> tuple[Wire | TlsWire, Any]:
         key = planned.key if planned.key >= 0 else len(self._heads) - 1
+        patience = planned.deadline_seconds
         about = (
             f"X-Request-Id: {self._settings.run_id}-{planned.index}\r\n"
             f"X-Windtunnel-Class: {planned.traffic_class}\r\n"
             f"X-Windtunnel-Priority: {planned.priority}\r\n"
             + (f"X-Windtunnel-Session: {planned.session}\r\n" if planned.session else "")
+            + (f"X-Windtunnel-Deadline-Seconds: {patience:g}\r\n" if patience is not None else "")
             + f"Content-Length: {len(planned.body)}\r\n\r\n"
         )
         connections = self._connections

@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 
+FEW_WORDS = 60
+"""Messages longer than this differ from request to request and cannot be counted; the code stands for them."""
+
 
 class Stream:
     """What one streamed answer has told so far. Fed until `is_done`, or until the connection ends."""
@@ -60,18 +63,18 @@ class Stream:
 
 
 def reason_of(body: Any) -> str:
-    """Return an error's code, type or words, from a body in any shape that servers use; "" when there is none."""
+    """Return what an error says if that is short, else its code or type; in any shape that servers use."""
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, str):
         return error[:200]
     if not isinstance(error, dict):
         return ""
+    message = str(error.get("message") or "")
+    if 0 < len(message) <= FEW_WORDS:
+        return message
     # vLLM's codes are the HTTP status again, which says nothing
-    for name in ("code", "type", "message", "object"):
-        value = error.get(name)
-        if isinstance(value, str) and value:
-            return value[:200]
-    return ""
+    words = (error.get(name) for name in ("code", "type"))
+    return next((word for word in words if isinstance(word, str) and word), message[:200])
 
 
 def _text_size(event: dict[str, Any]) -> int:

@@ -54,7 +54,9 @@ async def plain(writer, status: str, body: object) -> None:
 
 
 async def steady(answer: Answer, words: int, tokens: int) -> None:
-    await answer.begin(more="X-Windtunnel-Decision: endpoint=vllm-1; attempt=2; reason=least in flight\r\n")
+    await answer.begin(
+        more='X-Windtunnel-Decision: {"endpoint": "vllm-1", "reason": "least in flight", "attempt": 2}\r\n'
+    )
     await answer.put(chunk(role="assistant", content=""))
     await asyncio.sleep(PREFILL_SECONDS)
     for number in range(tokens):
