@@ -78,6 +78,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert self.refs.get(twin)
                 break
             if twin is not None:
+                assert not self.refs.get(twin), "a block in use keeps its hash"
                 del self.hash_of[twin]
             name = counted.pop(0)
             self.hash_of[name], self.refs[name] = hash_, 1
