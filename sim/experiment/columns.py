@@ -17,6 +17,7 @@ from sim.experiment.record import RunRecord
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.str_]
+Places = npt.NDArray[np.intp]
 
 OK = "ok"
 REFUSED = "refused"
@@ -46,9 +47,9 @@ class Requests:
     def __len__(self) -> int:
         return len(self.index)
 
-    def where(self, mask: Bools) -> Requests:
-        """Return the requests that the mask holds."""
-        return Requests(**{name: getattr(self, name)[mask] for name in self.__slots__})
+    def where(self, held: Bools | Places) -> Requests:
+        """Return the requests that a mask holds, or those at some places, in the order of the places."""
+        return Requests(**{name: getattr(self, name)[held] for name in self.__slots__})
 
     @property
     def is_ok(self) -> Bools:

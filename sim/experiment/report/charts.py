@@ -22,6 +22,9 @@ DIGITS = 4
 CURVE_POINTS = 240
 MAX_HEAT_ROWS = 64
 MAX_EVENTS = 200
+MAX_SHARE_BUCKETS = 120
+"""Shares are drawn coarser: of few requests a share says little."""
+
 RATE_BINS = 12
 MIN_PER_BIN = 30
 
@@ -31,7 +34,8 @@ HEAT_MEASURES = ("running", "queue_depth", "kv_usage")
 def charts(record: RunRecord, scenario: Scenario, comparison: Comparison | None = None) -> dict[str, Any]:
     """Compute everything that is drawn."""
     requests = requests_of(record)
-    buckets = buckets_for(end_of(record, requests))
+    end = end_of(record, requests)
+    buckets = buckets_for(end)
     samples = Samples(record, buckets)
     window = window_of(record)
     return {
@@ -40,7 +44,8 @@ def charts(record: RunRecord, scenario: Scenario, comparison: Comparison | None 
         "window": [window.start, window.end],
         "faults": _faults(record),
         "timeline": _timeline(requests, buckets, samples),
-        "attainment": _attainment(requests, scenario, buckets, window),
+        "attainment": _attainment(requests, scenario, buckets_for(end, MAX_SHARE_BUCKETS), window),
+        "attainment_seconds": buckets_for(end, MAX_SHARE_BUCKETS).seconds,
         "heat": _heat(samples),
         "latency": _latency(requests, scenario, window),
         "errors": None if comparison is None else {k: dict(v) for k, v in comparison.quantile_curves.items()},

@@ -39,7 +39,10 @@ def section(identity: str, title: str, *children: object, about: str = "") -> Ma
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numeric_from: int = 1) -> Markup:
-    """Make a table that scrolls inside its own box; columns from `numeric_from` on are aligned right."""
+    """Make a table that scrolls inside its own box; columns from `numeric_from` on are aligned right.
+
+    One of two columns is kept narrow: a figure should stand near its name.
+    """
 
     def kind(column: int) -> str | None:
         return "number" if column >= numeric_from else None
@@ -47,7 +50,14 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numeric_f
     heading = tag("tr", *(tag("th", cell, class_=kind(column), scope="col") for column, cell in enumerate(head)))
     body = [tag("tr", *(tag("td", cell, class_=kind(column)) for column, cell in enumerate(row))) for row in rows]
     inner = tag("table", tag("thead", heading), tag("tbody", *body))
-    return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label="table")
+    return tag(
+        "div",
+        inner,
+        class_="scroll" if len(head) > 2 else "scroll narrow",
+        tabindex="0",
+        role="region",
+        aria_label="table",
+    )
 
 
 def chart(identity: str, label: str, *, class_: str = "") -> Markup:

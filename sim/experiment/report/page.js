@@ -8,7 +8,7 @@ let heatMeasure = null;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const series = () => ["blue", "orange", "green", "purple", "sky", "amber"].map(color);
-const times = () => Array.from({ length: drawn.num_buckets }, (_, i) => (i + 0.5) * drawn.bucket_seconds);
+const times = (step = drawn.bucket_seconds) => Array.from({ length: Math.ceil(drawn.num_buckets * drawn.bucket_seconds / step) }, (_, i) => (i + 0.5) * step);
 
 function clock(seconds) {
   const s = Math.round(seconds), h = Math.floor(s / 3600), m = Math.floor((s % 3600) / 60);
@@ -60,8 +60,8 @@ function shading() {
 
 function faultLabels() {
   const lasting = drawn.faults.filter((fault) => fault.lasts);
-  if (lasting.length > 6 || narrow.matches && lasting.length > 2) return [];
-  return lasting.map((fault) => ({ x: fault.at, xref: "x", y: 1, yref: "paper", yanchor: "bottom", xanchor: "left", showarrow: false,
+  if (lasting.length > 6 || narrow.matches) return [];
+  return lasting.map((fault) => ({ x: fault.at, xref: "x", y: 1, yref: "paper", yanchor: "bottom", yshift: 20, xanchor: "left", showarrow: false,
     text: `${fault.kind.replaceAll("_", " ")}: ${fault.target}`, font: { size: 11, color: color("shade") } }));
 }
 
@@ -71,23 +71,25 @@ function drawTimeline() {
   const rows = [
     { title: "requests/s", traces: [line("offered", t.offered, color("soft"), { ...thin, line: { dash: "dot" } }), line("completed", t.completed, blue), line("not succeeded", t.lost, red)], keep: (y) => y.name !== "not succeeded" || t.lost.some((v) => v) },
     { title: "TTFT", traces: [line("TTFT p95", t.ttft_p95, orange), line("TTFT p50", t.ttft_p50, sky)], axis: { type: "log", tickformat: "", } , isSeconds: true },
-    { title: "requests", traces: [line("in flight", t.in_flight, color("soft"), { line: { dash: "dot" } }), line("running", t.running, blue), line("queued at replicas", t.queue_depth, orange), line("queued at router", t.router_queue, purple)], axis: { rangemode: "tozero" } },
+    { title: "requests", traces: [line("in flight", t.in_flight, color("soft"), { line: { dash: "dot" } }), line("running", t.running, blue), line("replica queues", t.queue_depth, orange), line("router queue", t.router_queue, purple)], keep: (y) => y.name !== "router queue" || t.router_queue.some((v) => v), axis: { rangemode: "tozero" } },
     { title: "tokens/s", traces: [line("output tokens/s", t.tokens, green)], axis: { rangemode: "tozero" } },
-    { title: "KV usage", traces: [line("KV usage, fullest replica", t.kv_max, orange), line("KV usage, mean", t.kv_mean, blue)], axis: { rangemode: "tozero", tickformat: ".0%" } },
+    { title: "KV usage", traces: [line("fullest replica", t.kv_max, orange), line("mean", t.kv_mean, blue)], axis: { rangemode: "tozero", tickformat: ".0%" } },
     { title: "replicas", traces: Object.entries(t.replicas).map(([name, y], i) => line(`replicas of ${name}`, y, series()[i % 6], { line: { shape: "hv" } })), axis: { rangemode: "tozero", tickformat: "d" } },
   ];
   const shown = rows.map((row) => ({ ...row, traces: row.traces.filter((one) => one.y.some((v) => v !== null) && (!row.keep || row.keep(one))) })).filter((row) => row.traces.length);
-  const gap = 0.035, height = (1 - gap * (shown.length - 1)) / shown.length, traces = [], axes = {};
+  const legends = {};
+  const gap = narrow.matches ? 0.062 : 0.05, height = (1 - gap * (shown.length - 1)) / shown.length, traces = [], axes = {};
   shown.forEach((row, i) => {
     const name = i ? String(i + 1) : "", top = 1 - i * (height + gap), domain = [Math.max(0, top - height), top];
     const extra = { ...(row.axis || {}) };
     if (row.isSeconds) Object.assign(extra, secondTicks(row.traces.flatMap((one) => one.y)));
     axes[`yaxis${name}`] = axis({ domain, anchor: "x", title: { text: row.title, font: { color: color("soft"), size: 12 } }, nticks: 5, ...extra });
-    row.traces.forEach((one) => traces.push({ ...one, yaxis: `y${name}`, xaxis: "x" }));
+    legends[`legend${name}`] = { orientation: "h", x: 0, xanchor: "left", y: top, yanchor: "bottom", font: { size: 11.5 }, bgcolor: "rgba(0,0,0,0)", tracegroupgap: 0 };
+    row.traces.forEach((one) => traces.push({ ...one, yaxis: `y${name}`, xaxis: "x", legend: `legend${name}`, showlegend: true }));
   });
   const last = shown.length > 1 ? `y${shown.length}` : "y";
   draw("timeline-chart", traces, { xaxis: axis({ ...timeTicks(), anchor: last, showspikes: false }), ...axes, shapes: shading(), annotations: faultLabels(),
-    margin: { l: 8, r: 12, t: 22, b: 8 }, hovermode: "x", hoverdistance: 20, legend: { orientation: "h", x: 0, y: narrow.matches ? -0.07 : -0.05, yanchor: "top", font: { size: 11.5 } } });
+    margin: { l: 8, r: 12, t: 48, b: 8 }, hovermode: "x", hoverdistance: 20, ...legends });
 }
 
 function secondTicks(values) {
@@ -105,7 +107,7 @@ function drawAttainment() {
   const lowest = Math.min(1, ...drawn.attainment.flatMap((one) => [...one.over_time, ...one.against_rate.map((p) => p[1]), one.target]).filter((v) => v !== null));
   const range = [Math.max(0, lowest - (1 - lowest) * 0.15 - 0.01), 1.012];
   const y = () => axis({ tickformat: lowest > 0.97 ? ".1%" : ".0%", range });
-  const over = drawn.attainment.map((one, i) => line(one.name, one.over_time, series()[i % 6], { line: { width: 1.5 } }));
+  const over = drawn.attainment.map((one, i) => line(one.name, one.over_time, series()[i % 6], { x: times(drawn.attainment_seconds) }));
   const rate = drawn.attainment.map((one, i) => ({ type: "scatter", mode: "lines+markers", name: one.name, x: one.against_rate.map((p) => p[0]), y: one.against_rate.map((p) => p[1]), line: { color: series()[i % 6], width: 1 }, marker: { color: series()[i % 6], size: 7 } }));
   draw("attainment-time", over, { xaxis: axis(timeTicks()), yaxis: y(), shapes: [...shading(), ...targets], showlegend: many });
   draw("attainment-rate", rate, { xaxis: axis({ title: { text: "offered requests/s", font: { color: color("soft"), size: 12 } }, rangemode: "tozero" }), yaxis: y(), shapes: targets, showlegend: false, hovermode: "closest" });
@@ -142,7 +144,7 @@ function tidy(ticks) {
 function drawHeat() {
   const measures = Object.keys(drawn.heat.measures);
   if (!measures.length) return;
-  heatMeasure = heatMeasure || measures[0];
+  heatMeasure = heatMeasure || (measures.includes("running") ? "running" : measures[0]);
   const isShare = heatMeasure === "kv_usage", z = drawn.heat.measures[heatMeasure], top = Math.max(0, ...z.flat().filter((v) => v !== null));
   const place = document.getElementById("heat"), rows = drawn.heat.replicas.length;
   place.style.height = `${Math.max(170, Math.min(900, 90 + rows * 22))}px`;
@@ -164,7 +166,8 @@ function drawErrors() {
 function drawAll() { drawAttainment(); drawLatency(); drawTimeline(); drawHeat(); drawErrors(); document.documentElement.dataset.drawn = "yes"; }
 
 async function unpack() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+  const text = atob(document.getElementById("plotly").textContent), packed = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = document.createElement("script");
   script.textContent = await new Response(stream).text();

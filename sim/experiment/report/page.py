@@ -5,10 +5,8 @@ opening, by plotly.js, which travels inside the page compressed.
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 from collections.abc import Mapping
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -21,6 +19,10 @@ from sim.experiment.schema import Scenario
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """Content security policy of the page: whatever it holds, nothing leaves it and nothing comes in."""
+
+
+PLOTLY = "vendor/plotly-cartesian-4.1.1.min.js.gz"
+"""See vendor/README.md."""
 
 
 def render(record: RunRecord, scenario: Scenario, summary: Mapping[str, Any], other: RunRecord | None = None) -> str:
@@ -93,9 +95,6 @@ def _asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-@cache
 def _plotly() -> str:
-    """Return plotly.js compressed, in text: a third of its size, and the browser unpacks it itself."""
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()
+    """Return plotly.js, compressed, as text: a third of its size, and the browser unpacks it itself."""
+    return base64.b64encode(files(__package__).joinpath(PLOTLY).read_bytes()).decode()

@@ -11,7 +11,7 @@ from math import ceil
 
 import numpy as np
 
-from sim.experiment.columns import OK, Bools, Floats, Requests
+from sim.experiment.columns import OK, Bools, Floats, Places, Requests
 from sim.experiment.quantiles import quantile
 from sim.experiment.record import RunRecord
 
@@ -32,10 +32,10 @@ class Buckets:
     @property
     def starts(self) -> Floats:
         """Where each begins, in seconds."""
-        starts: Floats = np.arange(self.count) * self.seconds
+        starts: Floats = np.arange(self.count, dtype=np.float64) * self.seconds
         return starts
 
-    def of(self, instants: Floats) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    def of(self, instants: Floats) -> Places:
         """Return the bucket of each instant; those outside go to the nearest."""
         return np.clip(np.nan_to_num(instants) // self.seconds, 0, self.count - 1).astype(np.intp)
 
@@ -71,10 +71,10 @@ class Buckets:
         return np.asarray([np.nan if value is None else value for value in found])
 
 
-def buckets_for(end_seconds: float) -> Buckets:
+def buckets_for(end_seconds: float, most: int = MAX_BUCKETS) -> Buckets:
     """Choose buckets of a round length for a flight that ends then."""
     end = max(end_seconds, NICE_SECONDS[0])
-    seconds = next((nice for nice in NICE_SECONDS if end / nice <= MAX_BUCKETS), end / MAX_BUCKETS)
+    seconds = next((nice for nice in NICE_SECONDS if end / nice <= most), end / most)
     return Buckets(seconds, max(ceil(end / seconds), 1))
 
 
