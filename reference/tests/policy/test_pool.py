@@ -1,0 +1,240 @@
+"""The pool: requests are conserved whatever happens, and what it promises about queues, retries and ejection."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from reference.policy.ejection import EjectionSettings
+from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, PoolSettings, Refuse
+from reference.policy.routing.load import LeastInFlight, RoundRobin
+from reference.policy.view import RequestView
+
+NAMES = ["a", "b", "c"]
+
+
+def request(number: int, now: float = 0.0, **fields: object) -> RequestView:
+    return RequestView(str(number), "model", now, 10, **fields)
+
+
+def pool_of(*names: str, settings: PoolSettings | None = None) -> Pool:
+    pool = Pool(settings or PoolSettings(), LeastInFlight(), random.Random(0).random)
+    for name in names:
+        pool.add_endpoint(name, 0.0)
+    return pool
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Any order of events. I1: every request submitted is in exactly one place, and told its end exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.number = 0
+        self.flying: dict[str, str] = {}
+        self.ended: set[str] = set()
+        self.pool = Pool(
+            PoolSettings(
+                max_queued=3, max_wait_seconds=5.0, max_in_flight_per_endpoint=2, ejection=EjectionSettings(2)
+            ),
+            LeastInFlight(),
+            random.Random(0).random,
+        )
+
+    def take(self, actions: list[Action]) -> None:
+        for action in actions:
+            request_id = action.request.request_id
+            assert request_id not in self.ended, "an action about a request that had ended"
+            if isinstance(action, Dispatch):
+                assert request_id not in self.flying
+                self.flying[request_id] = action.endpoint
+            else:
+                self.flying.pop(request_id, None)
+                self.ended.add(request_id)
+
+    @rule(name=st.sampled_from(NAMES))
+    def add(self, name: str) -> None:
+        self.take(self.pool.add_endpoint(name, self.now))
+
+    @rule(name=st.sampled_from(NAMES))
+    def remove(self, name: str) -> None:
+        self.take(self.pool.remove_endpoint(name, self.now))
+
+    @rule(name=st.sampled_from(NAMES))
+    def drain(self, name: str) -> None:
+        self.take(self.pool.drain(name, self.now))
+
+    @rule(priority=st.integers(0, 2), tenant=st.sampled_from(["red", "blue"]), patience=st.sampled_from([None, 1.0]))
+    def submit(self, priority: int, tenant: str, patience: float | None) -> None:
+        self.number += 1
+        deadline = None if patience is None else self.now + patience
+        self.take(
+            self.pool.submit(
+                request(self.number, self.now, priority=priority, tenant=tenant, deadline=deadline), self.now
+            )
+        )
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), outcome=st.sampled_from(list(Outcome)))
+    def finish(self, data: st.DataObject, outcome: Outcome) -> None:
+        request_id = data.draw(st.sampled_from(sorted(self.flying)))
+        del self.flying[request_id]
+        actions = self.pool.finished(request_id, outcome, self.now)
+        if outcome not in (Outcome.FAILED, Outcome.REFUSED):
+            self.ended.add(request_id)
+            assert all(action.request.request_id != request_id for action in actions)
+        self.take(actions)
+
+    @precondition(lambda self: self.number)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        request_id = str(data.draw(st.integers(1, self.number)))
+        if request_id in self.ended:
+            return
+        self.flying.pop(request_id, None)
+        self.ended.add(request_id)
+        self.take(self.pool.cancel(request_id, self.now))
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 7.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.take(self.pool.expire(self.now))
+
+    @invariant()
+    def requests_are_conserved(self) -> None:
+        counters = self.pool.counters
+        gone = counters.completed + counters.failed + counters.refused + counters.cancelled + counters.client_errors
+        assert counters.submitted == gone + self.pool.num_in_flight + self.pool.num_queued
+        assert self.pool.num_in_flight == len(self.flying)
+
+    @invariant()
+    def limits_hold_and_work_is_conserved(self) -> None:
+        for endpoint in self.pool.endpoints:
+            assert 0 <= endpoint.in_flight <= 3  # a retry may go one beyond where nobody else has room
+        takes = [e for e in self.pool.endpoints if not e.is_draining and e.ejected_until is None and e.in_flight < 2]
+        assert not (takes and self.pool.num_queued), "a request waits although an endpoint would take it"
+
+    @invariant()
+    def the_last_endpoint_is_never_ejected(self) -> None:
+        taking = [endpoint for endpoint in self.pool.endpoints if not endpoint.is_draining]
+        if len(taking) == 1:
+            assert self.pool._available == taking
+
+
+TestThePool = PoolMachine.TestCase
+TestThePool.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_pool_without_endpoints_refuses_with_503() -> None:
+    (refusal,) = pool_of().submit(request(1), 0.0)
+
+    assert isinstance(refusal, Refuse)
+    assert refusal.rejected.status == 503
+
+
+def test_a_full_queue_sheds_the_least_important_for_a_more_important_one() -> None:
+    pool = pool_of("a", settings=PoolSettings(max_queued=1, max_in_flight_per_endpoint=1))
+    pool.submit(request(1), 0.0)
+    pool.submit(request(2, priority=0), 0.0)
+
+    (shed,) = pool.submit(request(3, priority=5), 0.0)
+    (refused,) = pool.submit(request(4, priority=0), 0.0)
+
+    assert (shed.request.request_id, refused.request.request_id) == ("2", "4")
+    assert refused.rejected.status == 429
+    assert refused.rejected.retry_after_seconds >= 1
+
+
+def test_the_most_important_leaves_the_queue_first_then_the_tenant_with_the_least_in_flight() -> None:
+    pool = pool_of("a", settings=PoolSettings(max_in_flight_per_endpoint=2))
+    for number, tenant in enumerate(["red", "red", "red", "blue"], 1):
+        pool.submit(request(number, float(number), tenant=tenant), float(number))
+    pool.submit(request(5, 5.0, tenant="red", priority=1), 5.0)
+
+    order = [pool.finished(done, Outcome.OK, 6.0)[0].request.request_id for done in ("1", "2")]
+
+    assert order == ["5", "4"]
+
+
+def test_a_failed_attempt_goes_to_another_endpoint_and_a_streaming_one_does_not() -> None:
+    pool = pool_of("a", "b")
+    pool._budget.balance = 10.0
+    (first,) = pool.submit(request(1), 0.0)
+
+    (retry,) = pool.finished("1", Outcome.FAILED, 1.0)
+    pool.first_token("1", 2.0)
+    (failure,) = pool.finished("1", Outcome.FAILED, 3.0)
+
+    assert isinstance(retry, Dispatch)
+    assert (retry.attempt, retry.endpoint != first.endpoint) == (2, True)
+    assert isinstance(failure, Fail)
+
+
+def test_retries_stay_within_their_share_of_the_requests() -> None:
+    pool = pool_of("a", "b", settings=PoolSettings(retry_budget_ratio=0.1, retry_min_per_second=0.0))
+    for number in range(1000):
+        actions = pool.submit(request(number), 0.0)
+        while isinstance(actions[0], Dispatch):
+            actions = pool.finished(str(number), Outcome.FAILED, 0.0)
+
+    assert pool.counters.retries <= 100
+
+
+def test_two_failures_of_one_request_count_once_and_answers_of_4xx_never() -> None:
+    pool = pool_of("a", settings=PoolSettings(ejection=EjectionSettings(failures=2), max_attempts=5))
+    pool.add_endpoint("b", 0.0)
+    pool.drain("b", 0.0)
+    pool._budget.balance = 10.0
+    pool.submit(request(1), 0.0)
+    pool.finished("1", Outcome.FAILED, 0.0)
+    pool.finished("1", Outcome.FAILED, 0.0)
+    pool.cancel("1", 0.0)
+    pool.add_endpoint("b", 0.0)
+    for number in range(2, 9):
+        pool.submit(request(number), 0.0)
+        pool.finished(str(number), Outcome.CLIENT_ERROR, 0.0)
+
+    assert [endpoint.ejected_until for endpoint in pool.endpoints] == [None, None]
+
+
+def test_an_ejected_endpoint_is_back_when_its_time_is_over() -> None:
+    settings = PoolSettings(ejection=EjectionSettings(failures=1, base_seconds=5.0), max_attempts=1)
+    pool = Pool(settings, RoundRobin(), random.Random(0).random)
+    pool.add_endpoint("a", 0.0)
+    pool.add_endpoint("b", 0.0)
+    (dispatch,) = pool.submit(request(1), 0.0)
+    pool.finished("1", Outcome.FAILED, 0.0)
+
+    during = {pool.submit(request(number), 1.0)[0].endpoint for number in range(2, 6)}
+    after = {pool.submit(request(number), 5.0)[0].endpoint for number in range(6, 10)}
+
+    assert dispatch.endpoint not in during
+    assert after == {"a", "b"}
+
+
+def test_a_request_that_waits_too_long_is_refused_at_its_deadline() -> None:
+    pool = pool_of("a", settings=PoolSettings(max_in_flight_per_endpoint=1, max_wait_seconds=5.0))
+    pool.submit(request(1), 0.0)
+    pool.submit(request(2, deadline=3.0), 0.0)
+    pool.submit(request(3), 0.0)
+
+    assert pool.next_deadline() == 3.0
+    assert [action.request.request_id for action in pool.expire(3.0)] == ["2"]
+    assert pool.next_deadline() == 5.0
+
+
+def test_canary_weights_split_the_requests_between_versions() -> None:
+    pool = Pool(PoolSettings(), LeastInFlight(), random.Random(4).random)
+    pool.add_endpoint("old-0", 0.0, weight=9.0, version="1")
+    pool.add_endpoint("old-1", 0.0, weight=9.0, version="1")
+    pool.add_endpoint("new-0", 0.0, weight=1.0, version="2")
+    chosen = []
+    for number in range(4000):
+        (dispatch,) = pool.submit(request(number), 0.0)
+        pool.finished(str(number), Outcome.OK, 0.0)
+        chosen.append(dispatch.endpoint)
+
+    assert 0.08 < chosen.count("new-0") / 4000 < 0.12
