@@ -238,6 +238,7 @@ def gateway_application(settings: GatewaySettings) -> FastAPI:
     """Make the gateway's application."""
     gateway = Gateway(settings)
     application = new_application("windtunnel llm-api", gateway.lifespan)
+    application.state.gateway = gateway
     for path in HOT_PATHS:
         application.router.routes.append(Route(path, _Hot(gateway), methods=["POST"]))
     if settings.allowed_origins:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 
 import aiohttp
 
 from reference.policy.view import Observation
 from reference.router.desk import Desk
 from reference.router.settings import EndpointBlock
+from reference.wire.relay import Exchange
 
 TIMEOUT_SECONDS = 2.0
+HURRY_SECONDS = 0.5
+MAX_MISSES = 2
+"""Health checks missed in a row before a replica is no endpoint any more."""
 
 _GAUGES = {
     b"vllm:num_requests_running": "running",
@@ -26,22 +31,30 @@ _GAUGES = {
 
 
 class Watch:
-    """Watches one replica for ever: adds it to its desk when it is healthy, removes it when it is not."""
+    """Watches one replica for ever: adds it to its desk when it is healthy, removes it when it is not.
 
-    def __init__(self, block: EndpointBlock, desk: Desk, session: aiohttp.ClientSession) -> None:
+    What is in flight to a replica that misses its checks, and has been silent since the first miss, is given up:
+    requests without a first byte are then tried elsewhere. One that still streams is let alone.
+    """
+
+    def __init__(
+        self, block: EndpointBlock, desk: Desk, session: aiohttp.ClientSession, flying: Collection[Exchange]
+    ) -> None:
         self.block = block
         self.is_healthy = False
         self._desk = desk
         self._session = session
+        self._flying = flying
         self._failures = 0
+        self._came_at_first_miss: dict[Exchange, int] = {}
 
     async def look_at_health(self, interval: float) -> None:
         """Ask for `/health` at every interval; two misses in a row take the endpoint out, one answer takes it in."""
         while True:
             began = time.monotonic()
-            await self._check()
-            # a replica that is not there is asked more often, so that it is back soon after it is up
-            pause = interval if self.is_healthy else min(interval, 0.5)
+            await self._check(min(TIMEOUT_SECONDS, interval))
+            # one that misses is asked again soon: it is out sooner, and back soon after it is up
+            pause = min(interval, HURRY_SECONDS) if self._failures or not self.is_healthy else interval
             await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
 
     async def scrape(self, interval: float) -> None:
@@ -51,9 +64,9 @@ class Watch:
                 await self._scrape()
             await asyncio.sleep(interval)
 
-    async def _check(self) -> None:
+    async def _check(self, seconds: float) -> None:
         try:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+            timeout = aiohttp.ClientTimeout(total=seconds)
             async with self._session.get(f"{self.block.url}/health", timeout=timeout) as answer:
                 well = answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
@@ -62,9 +75,20 @@ class Watch:
         if well and not self.is_healthy:
             self.is_healthy = True
             self._desk.add_endpoint(self.block.name, self.block.weight, self.block.version)
-        elif self.is_healthy and self._failures >= 2:
-            self.is_healthy = False
-            self._desk.remove_endpoint(self.block.name)
+        elif self._failures == 1:
+            self._came_at_first_miss = {exchange: exchange.num_bytes for exchange in self._flying}
+        elif self._failures >= MAX_MISSES:
+            if self.is_healthy:
+                self.is_healthy = False
+                self._desk.remove_endpoint(self.block.name)
+            self._give_up_silent_ones()
+
+    def _give_up_silent_ones(self) -> None:
+        for exchange in [*self._flying]:
+            came = self._came_at_first_miss.setdefault(exchange, -1)
+            if came == exchange.num_bytes:
+                exchange.abandon()
+            self._came_at_first_miss[exchange] = exchange.num_bytes
 
     async def _scrape(self) -> None:
         try:

@@ -35,7 +35,7 @@ from reference.wire.asgi import (
 )
 from reference.wire.errors import ApiError
 from reference.wire.metrics import metrics_response
-from reference.wire.relay import Ending, Relayed, relay, session_for_relaying
+from reference.wire.relay import Ending, Exchange, Relayed, relay, session_for_relaying
 from reference.wire.serving import new_application
 from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
@@ -51,6 +51,8 @@ class Router:
         self.desks: dict[str, Desk] = {}
         self.watches: list[Watch] = []
         self._urls: dict[str, str] = {}
+        self._exchanges: dict[str, set[Exchange]] = {}
+        """What is in flight, by endpoint."""
         self._block_size = {pool.model: pool.block_size for pool in settings.pools}
         self._hashes_prompts: dict[str, bool] = {}
         self._serial = 0
@@ -74,7 +76,8 @@ class Router:
                 self.desks[block.model] = Desk(self._pools[block.model], time.monotonic, self._decided)
                 for endpoint in block.endpoints:
                     self._urls[endpoint.name] = endpoint.url
-                    self.watches.append(Watch(endpoint, self.desks[block.model], session))
+                    flying = self._exchanges[endpoint.name] = set()
+                    self.watches.append(Watch(endpoint, self.desks[block.model], session, flying))
             tasks = [asyncio.create_task(w.look_at_health(self.settings.health_interval_seconds)) for w in self.watches]
             tasks += [asyncio.create_task(w.scrape(self.settings.scrape_interval_seconds)) for w in self.watches]
             yield
@@ -118,16 +121,23 @@ class Router:
 
         async def forward(dispatch: Dispatch) -> Outcome:
             assert self._session is not None
+            exchange = Exchange()
+            flying = self._exchanges[dispatch.endpoint]
+            flying.add(exchange)
             extra = [(REQUEST_ID, request_id), (TRACEPARENT, traceparent), (DECISION, _decision_header(dispatch))]
-            relayed = await relay(
-                self._session,
-                self._urls[dispatch.endpoint] + scope["path"],
-                raw,
-                headers,
-                send,
-                extra_headers=extra,
-                on_first_byte=lambda: desk.first_token(own_id),
-            )
+            try:
+                relayed = await relay(
+                    self._session,
+                    self._urls[dispatch.endpoint] + scope["path"],
+                    raw,
+                    headers,
+                    send,
+                    extra_headers=extra,
+                    on_first_byte=lambda: desk.first_token(own_id),
+                    exchange=exchange,
+                )
+            finally:
+                flying.discard(exchange)
             last[:] = [relayed]
             return outcome_of(relayed)
 
@@ -176,6 +186,7 @@ def router_application(settings: RouterSettings) -> FastAPI:
     """Make the router's application."""
     router = Router(settings)
     application = new_application("windtunnel router", router.lifespan)
+    application.state.router = router
     for path in HOT_PATHS:
         application.router.routes.append(Route(path, _Hot(router), methods=["POST"]))
 

@@ -64,23 +64,27 @@ async def respond_error(send: Send, error: ApiError, headers: Headers | None = N
 async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
     """Do the work, and cancel it at once when the client goes, whatever phase it is in.
 
+    The work runs in the caller's task; only the watch for the client is a task of its own.
+
     Raises:
         ClientLeft: the client went first.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    watch = asyncio.ensure_future(_cancel_when_disconnected(receive, task))
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientLeft
+        return await work
+    except asyncio.CancelledError:
+        if watch.done() and not watch.cancelled() and task.uncancel() == 0:
+            raise ClientLeft from None
+        raise
     finally:
         watch.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _cancel_when_disconnected(receive: Receive, task: asyncio.Task[Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    # servers say so, too, when the answer is complete: then the work is as good as done
+    await asyncio.sleep(0)
+    task.cancel()

@@ -80,6 +80,7 @@ def serve(application: FastAPI, settings: ServerSettings) -> None:
         port=settings.port,
         access_log=False,
         log_level="warning",
+        ws="none",
         timeout_graceful_shutdown=max(1, int(settings.shutdown_seconds)),
         timeout_keep_alive=60,
         server_header=False,

@@ -21,24 +21,28 @@ def error_event(message: str, code: str) -> bytes:
     return event(error_object(502, message, code=code))
 
 
+_LONGEST_MARK = len(b'\ndata: {"error"')
+
+
 class StreamEnd:
     """Watches the bytes of a stream for its end: `[DONE]` was seen, or an error event.
 
-    Keeps the last bytes only, because an event may be split anywhere.
+    Marks count at the start of a line only, where no text of a model can stand: inside JSON a newline is escaped. Keeps
+    the last bytes, because an event may be split anywhere.
     """
 
     __slots__ = ("_tail", "is_done", "is_error")
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail = b"\n"
         self.is_done = False
         self.is_error = False
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes."""
-        text = self._tail + chunk if self._tail else chunk
-        if b"[DONE]" in text[-64:]:
-            self.is_done = self.is_done or b"data: [DONE]" in text or b"data:[DONE]" in text
-        if b'data: {"error"' in text or b'data:{"error"' in text:
+        text = self._tail + chunk
+        if b"[DONE]" in text and (b"\ndata: [DONE]" in text or b"\ndata:[DONE]" in text):
+            self.is_done = True
+        if b'{"error"' in text and (b'\ndata: {"error"' in text or b'\ndata:{"error"' in text):
             self.is_error = True
-        self._tail = text[-32:]
+        self._tail = text[-_LONGEST_MARK:]

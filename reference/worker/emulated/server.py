@@ -203,7 +203,7 @@ def emulated_application(settings: EmulatedSettings) -> FastAPI:
         task.cancel()
 
     application = new_application("windtunnel emulated worker", lifespan)
-    worker = EmulatedWorker(settings)
+    worker = application.state.worker = EmulatedWorker(settings)
     for path in ("/v1/chat/completions", "/v1/completions"):
         application.router.routes.append(Route(path, _Completions(worker), methods=["POST"]))
     _add_routes(application, worker)
