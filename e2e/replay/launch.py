@@ -27,6 +27,7 @@ from e2e.replay.rows import Row, read_row
 from sim.experiment.errors import InputError
 from sim.experiment.workload import Workload
 
+PILOT = "e2e.replay.pilot"
 LEAD_SECONDS = 0.3
 """From the moment that every sender is ready to zero."""
 READY_SECONDS = 120.0
@@ -150,7 +151,7 @@ class Pilot:
         self.rows_path = plan / f"rows-{number}.jsonl"
         self.account: dict[str, Any] = {}
         """What it said of itself last: requests `sent` and `ended`, and at the end `cpu` seconds and `precedence`."""
-        self._command = [sys.executable, "-m", "e2e.replay.pilot"]
+        self._command = [sys.executable, "-m", PILOT]
         self._command += ["--plan", str(plan), "--out", str(self.rows_path), "--share", f"{number}/{of}"]
         self._log_path = (log_dir or plan) / f"sender-{number}.log"
         self._said: queue.Queue[str | None] = queue.Queue()

@@ -42,17 +42,13 @@ class Row:
             self.status, self.reason = status, reason
 
     def routed(self, decision: str | list[str] | None) -> None:
-        """Read the router's decision from its header, a JSON object; other servers send none."""
-        if not isinstance(decision, str):
-            return
-        try:
-            told = orjson.loads(decision)
-        except orjson.JSONDecodeError:
-            # somebody else's header of this name
-            return
-        if isinstance(told, dict):
-            self.endpoint = str(told.get("endpoint", ""))
-            self.attempts = int(told.get("attempt", 0))
+        """Read the router's decision from its header, `endpoint=NAME; attempt=N; …`; other servers send none."""
+        for part in decision.split(";") if isinstance(decision, str) else ():
+            name, _, value = part.strip().partition("=")
+            if name == "endpoint":
+                self.endpoint = value
+            elif name == "attempt" and value.isdecimal():
+                self.attempts = int(value)
 
     def land(self, stream: Stream, now: float, zero: float) -> None:
         """Take over what the stream told, and end now."""

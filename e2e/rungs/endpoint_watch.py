@@ -11,7 +11,8 @@ import urllib.request
 
 from e2e.replay.address import address_of
 
-PATHS = ("/metrics", "/prometheus/metrics")
+PATHS = ("/prometheus/metrics", "/metrics")
+"""In this order: to read TensorRT-LLM's `/metrics` is to take from whoever else reads it."""
 COMPONENT = "replica/endpoint"
 
 _GAUGES = {

@@ -54,9 +54,7 @@ async def plain(writer, status: str, body: object) -> None:
 
 
 async def steady(answer: Answer, words: int, tokens: int) -> None:
-    await answer.begin(
-        more='X-Windtunnel-Decision: {"endpoint": "vllm-1", "reason": "least in flight", "attempt": 2}\r\n'
-    )
+    await answer.begin(more="X-Windtunnel-Decision: endpoint=vllm-1; attempt=2; reason=least in flight\r\n")
     await answer.put(chunk(role="assistant", content=""))
     await asyncio.sleep(PREFILL_SECONDS)
     for number in range(tokens):
@@ -194,6 +192,9 @@ async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> boo
         return True
     if method == "GET" and path == "/seen":
         await plain(writer, "200 OK", seen)
+        return True
+    if method != "POST":
+        await plain(writer, "404 Not Found", {"error": {"message": "no such path"}})
         return True
     asked = json.loads(body)
     words = sum(len(message["content"].split()) for message in asked["messages"])
