@@ -159,11 +159,15 @@ function drawErrors() {
   if (!drawn.errors) return;
   const names = { ttft: "TTFT", tpot: "TPOT", e2e: "E2E" };
   const traces = Object.entries(drawn.errors).map(([name, one], i) => ({ type: "scatter", mode: "lines+markers", name: names[name] || name, x: one.q, y: one.error, line: { color: series()[i], width: 2 }, marker: { size: 5 } }));
-  const band = { type: "rect", xref: "paper", x0: 0, x1: 1, yref: "y", y0: -0.1, y1: 0.1, fillcolor: color("green"), opacity: 0.1, line: { width: 0 }, layer: "below" };
+  const isWide = Object.values(drawn.errors).some((one) => one.error.some((e) => Math.abs(e) > 0.05));
+  const band = { type: "rect", xref: "paper", x0: 0, x1: 1, yref: "y", y0: isWide ? -0.1 : -0.02, y1: isWide ? 0.1 : 0.02, fillcolor: color("green"), opacity: 0.1, line: { width: 0 }, layer: "below" };
   draw("errors", traces, { xaxis: axis({ tickformat: ".0%", title: { text: "quantile", font: { color: color("soft"), size: 12 } } }), yaxis: axis({ tickformat: "+.0%" }), shapes: [band] });
 }
 
-function drawAll() { drawAttainment(); drawLatency(); drawTimeline(); drawHeat(); drawErrors(); document.documentElement.dataset.drawn = "yes"; }
+function drawAll() {
+  if (drawn.timeline) { drawAttainment(); drawLatency(); drawTimeline(); drawHeat(); }
+  drawErrors();
+  document.documentElement.dataset.drawn = "yes"; }
 
 async function unpack() {
   const text = atob(document.getElementById("plotly").textContent), packed = new Uint8Array(text.length);

@@ -134,8 +134,8 @@ def percentiles(summary: Mapping[str, Any]) -> Markup:
     note = tag(
         "p",
         "Below each percentile its 95 % interval, which assumes nothing about the distribution. ",
-        "“Too few”: the sample does not support the percentile. TTFT and E2E count from the scheduled time; from sent they ",
-        "are given where they differ. ",
+        "“Too few”: the sample does not support the percentile. TTFT and E2E count from the scheduled time, ",
+        "and from sent where that differs. ",
         "Gaps within an answer are not independent, so ITL has no interval.",
         class_="about",
     )

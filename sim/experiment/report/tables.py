@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sim.experiment.differences import Row
 from sim.experiment.expectation import PLAIN_MEASURES
 
 NOTHING = "–"
@@ -80,6 +81,21 @@ def figure(measure: str, value: float | None) -> str:
     if measure.startswith("cost"):
         return money(value)
     return duration(value) if name in LATENCY_NAMES else number(value)
+
+
+def change(row: Row, *, with_bounds: bool = True) -> str:
+    """Write a difference in percent, or that of a share in points of it, with its bounds where it has any."""
+    if row.difference is None:
+        return NOTHING
+    unit = "pp" if row.measure in SHARES else "%"
+    said = f"{_signed(row.difference)} {unit}"
+    if not with_bounds or row.low is None or row.high is None:
+        return said
+    return f"{said} [{_signed(row.low)}, {_signed(row.high)}]"
+
+
+def _signed(ratio: float) -> str:
+    return f"{ratio * 100:+.2g}" if abs(ratio) < 1 else f"{ratio * 100:+,.0f}"
 
 
 def summary_rows(

@@ -12,8 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.experiment.comparison import Comparison
-from sim.experiment.differences import Row
-from sim.experiment.report.tables import LATENCY_NAMES, MEASURE_NAMES, NOTHING, duration, figure, money, number, share
+from sim.experiment.report.comparison_page import ORDER, headline
+from sim.experiment.report.tables import (
+    LATENCY_NAMES,
+    MEASURE_NAMES,
+    NOTHING,
+    change,
+    duration,
+    figure,
+    money,
+    number,
+    share,
+)
 from sim.experiment.verdicts import ALL
 
 if TYPE_CHECKING:
@@ -57,17 +67,9 @@ def print_summary(summary: Mapping[str, Any], console: Console, directory: Path 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print what two runs say against each other; what got worse comes first."""
     a, b = comparison.names
-    num_worse = len(comparison.worse)
-    if not comparison.rows:
-        headline, style = "cannot be compared", "bold yellow"
-    elif comparison.agreement is not None:
-        headline, style = comparison.agreement.text, "green" if comparison.agreement.agrees else "bold yellow"
-    elif num_worse:
-        headline, style = f"{num_worse} figures got significantly worse", "bold red"
-    else:
-        headline, style = "nothing got significantly worse", "green"
+    kind, sentence = headline(comparison)
     console.print()
-    console.print(Text.assemble(f"{b} against {a}: ", (headline, style)))
+    console.print(Text.assemble(f"{b} against {a}: ", (sentence, MARKS[kind][1])))
     pairs = f"paired by {comparison.num_pairs:,} requests" if comparison.is_paired else "not paired"
     console.print(
         f"  {pairs}; changes under {comparison.minimal_effect:.0%} do not count", style="dim", highlight=False
@@ -78,17 +80,6 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_differences(comparison))
     for note in comparison.notes:
         console.print(Padding(Text(note, style="yellow"), (0, 0, 0, 2)))
-
-
-def change(row: Row) -> str:
-    """Write a difference: in percent, or of a share in points of it."""
-    if row.difference is None:
-        return NOTHING
-    points = row.measure in ("slo_attainment", "error_rate", "refused_rate")
-    unit = "pp" if points else "%"
-    if row.low is None or row.high is None:
-        return f"{row.difference * 100:+.2g} {unit}"
-    return f"{row.difference * 100:+.2g} {unit} [{row.low * 100:+.2g}, {row.high * 100:+.2g}]"
 
 
 def _verdicts(verdicts: Iterable[Mapping[str, Any]]) -> Table:
@@ -203,8 +194,7 @@ def _differences(comparison: Comparison) -> Table:
     for column in (*comparison.names, "change [99 %]"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("")
-    order = {"worse": 0, "better": 1, "unclear": 2}
-    for row in sorted(comparison.rows, key=lambda row: order.get(row.verdict, 3)):
+    for row in sorted(comparison.rows, key=lambda row: ORDER[row.verdict]):
         if row.verdict == "withheld":
             continue
         mark, style = MARKS[row.verdict]
