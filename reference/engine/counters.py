@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+NAMES: Final = (
+    "submitted",
+    "rejected",
+    "finished",
+    "aborted",
+    "lost",
+    "steps",
+    "generated_tokens",
+    "prefilled_tokens",
+    "queried_tokens",
+    "cached_tokens",
+    "preemptions",
+)
+
 
 class Counters:
     """Totals of one engine. They only grow; crashes do not reset them."""
@@ -41,4 +57,4 @@ class Counters:
 
     def as_dict(self) -> dict[str, int]:
         """Give all counters by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in NAMES}
