@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -36,6 +36,14 @@ class LoadedScenario:
     path: Path
     base_dir: Path
     """Where the files that it names are looked for."""
+    source: Source | None = field(default=None, repr=False, compare=False)
+    """Its lines, for errors found after reading; None when the scenario was made in code."""
+
+    def error(self, path: KeyPath, problem: str) -> ScenarioError:
+        """Make the error for a place in the file."""
+        if self.source is not None:
+            return self.source.error(path, problem)
+        return ScenarioError(f"{self.path}: {dotted(path)}: {problem}")
 
 
 @dataclass(slots=True)
@@ -48,11 +56,10 @@ class Source:
 
     def where(self, path: KeyPath) -> str:
         """Return `file:line: key.path` of a place, or of the nearest one around it that exists."""
-        dotted = ".".join(str(part) for part in path)
         for length in range(len(path), 0, -1):
             if path[:length] in self.overridden:
-                return f"--set {self.overridden[path[:length]]}: {dotted}"
-        return f"{self.name}:{self._line(path)}: {dotted}" if dotted else f"{self.name}:1"
+                return f"--set {self.overridden[path[:length]]}: {dotted(path)}"
+        return f"{self.name}:{self._line(path)}: {dotted(path)}" if path else f"{self.name}:1"
 
     def value(self, path: KeyPath) -> Any:
         """Return what stands at a place, None when nothing does."""
@@ -124,7 +131,12 @@ def parse(
     base = base_dir or Path()
     check(scenario, source, base)
     flown = _dump(source.tree) if overrides else text
-    return LoadedScenario(scenario, flown, path or Path(name), base)
+    return LoadedScenario(scenario, flown, path or Path(name), base, source)
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a place as `--set` would: `cluster.pools.0.replicas`."""
+    return ".".join(str(part) for part in path)
 
 
 def find(name: str, directories: Iterable[Path]) -> Path:

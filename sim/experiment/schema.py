@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from sim.experiment.units import Duration, Quantity, Rate
+from sim.experiment.units import DURATION_SCHEMA, Duration, Rate
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Count = Annotated[float, Field(ge=0, strict=True)]
+"""Tokens or turns; a distribution of them may have a mean between two whole numbers."""
 
+Share = Annotated[float, Field(gt=0, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
+"""Of a class or a tenant: it stands in expectations, headers and file columns."""
 
 DISTRIBUTION_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "constant": (("mean",),),
@@ -21,7 +28,7 @@ DISTRIBUTION_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "normal": (("mean", "stddev"),),
     "lognormal": (("p50", "p95"), ("mean", "stddev")),
     "exponential": (("mean",),),
-    "empirical": (("values",),),
+    "empirical": (("values",), ("values", "weights")),
 }
 """What must be given for each kind of distribution; several ways are alternatives."""
 
@@ -29,51 +36,85 @@ DISTRIBUTION_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
 class Block(BaseModel):
     """A block of the scenario file: immutable, and no key beyond those declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Distribution(Block):
-    """Lengths or times drawn at random, truncated to [min, max]. A bare number in the file means `constant`."""
+    """Counts drawn at random, clipped to [min, max]. A bare number in the file means `constant`."""
 
     kind: Literal["constant", "uniform", "normal", "lognormal", "exponential", "empirical"] = "constant"
-    mean: Quantity | None = None
-    stddev: Quantity | None = None
-    p50: Quantity | None = None
-    p95: Quantity | None = None
-    min: Quantity | None = None
-    max: Quantity | None = None
-    values: tuple[Quantity, ...] | None = None
-    weights: tuple[float, ...] | None = None
+    mean: Count | None = None
+    stddev: Count | None = None
+    p50: Count | None = None
+    """Median of a lognormal."""
+    p95: Count | None = None
+    min: Count | None = None
+    max: Count | None = None
+    values: tuple[Count, ...] | None = None
+    """Of `empirical`: what is drawn, each as likely as its weight says."""
+    weights: tuple[Share, ...] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _bare_number(cls, given: Any) -> Any:
-        return {"kind": "constant", "mean": given} if isinstance(given, int | float | str) else given
+        return given if isinstance(given, dict | Distribution) else {"kind": "constant", "mean": given}
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Distribution:
-        needed = DISTRIBUTION_NEEDS[self.kind]
-        if not any(all(getattr(self, name) is not None for name in names) for names in needed):
-            wanted = " or ".join(" and ".join(names) for names in needed)
-            raise ValueError(f"a {self.kind} distribution needs {wanted}")
+        ways = DISTRIBUTION_NEEDS[self.kind]
+        given = {name for name, value in self if value is not None} - {"kind"}
+        if not any(given - {"min", "max"} == set(way) - {"min", "max"} and set(way) <= given for way in ways):
+            wanted = ", or ".join(" and ".join(way) for way in ways)
+            raise ValueError(
+                f"a {self.kind} distribution needs {wanted}; given: {', '.join(sorted(given)) or 'nothing'}"
+            )
+        if self.kind == "lognormal" and not (self.p50 or self.mean):
+            raise ValueError("a lognormal distribution lies above 0; expected p50 or mean above 0")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        if self.p50 is not None and self.p95 is not None and self.p50 > self.p95:
+            raise ValueError(f"p50 {self.p50:g} is above p95 {self.p95:g}")
         if self.weights is not None and len(self.weights) != len(self.values or ()):
             raise ValueError(f"{len(self.weights)} weights for {len(self.values or ())} values")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "number", "minimum": 0}, handler(core)]}
+
+
+class Times(Distribution):
+    """As a distribution of counts, but of durations, each with its unit. A bare duration means `constant`."""
+
+    mean: Duration | None = None
+    stddev: Duration | None = None
+    p50: Duration | None = None
+    p95: Duration | None = None
+    min: Duration | None = None
+    max: Duration | None = None
+    values: tuple[Duration, ...] | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [DURATION_SCHEMA, handler(core)]}
 
 
 class Trace(Block):
     """A recorded stream. `file` is relative to the scenario file."""
 
     file: str
+    """CSV or JSON lines, plain or gzipped."""
     format: Literal["azure", "mooncake", "burstgpt", "servegen"]
     window: tuple[Duration, Duration] | None = None
-    rate_scale: Annotated[float, Field(gt=0)] = 1.0
+    """The part of the recording to fly, from and to; times count from its first request."""
+    rate_scale: Share = 1.0
     """Time is compressed by this factor: the shape stays, the rate scales."""
-    thin: Annotated[float, Field(gt=0, le=1)] = 1.0
+    thin: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
     """Each request (each session, where the trace has them) is kept with this probability."""
     dequantise: Literal["uniform", "none"] = "uniform"
+    """What becomes of coarse time stamps: requests spread evenly over their tick, or left in volleys."""
 
 
 class Stage(Block):
@@ -82,6 +123,7 @@ class Stage(Block):
     lasts: Duration
     rate: Rate
     to_rate: Rate | None = None
+    """Where the rate has gone by the stage's end, in a straight line; none: it stays."""
 
 
 class Arrivals(Block):
@@ -89,16 +131,16 @@ class Arrivals(Block):
 
     process: Literal["constant", "poisson", "gamma", "stages", "diurnal"]
     rate: Rate | None = None
-    """Of `diurnal`: the mean rate over the curve."""
-    cv: Annotated[float, Field(gt=0)] = 1.0
-    """Coefficient of variation of the gaps (gamma, and within diurnal)."""
+    """Of `diurnal`: the mean rate that the curve is scaled to; none: the rates as they stand in the file."""
+    cv: Share = 1.0
+    """Coefficient of variation of the gaps, 1 being Poisson's (gamma, stages, diurnal)."""
     stages: tuple[Stage, ...] = ()
     curve: str | None = None
     """CSV of t_s,total_rate_rps (ServeGen), relative to the scenario file."""
     window: tuple[Duration, Duration] | None = None
     """The part of the curve to fly."""
-    compress: Annotated[float, Field(gt=0)] = 1.0
-    """Fly a day in a day / compress; rates stay."""
+    compress: Share = 1.0
+    """Fly the curve this many times faster; rates stay, so a day in two hours has a twelfth of its requests."""
 
 
 class Lengths(Block):
@@ -112,9 +154,9 @@ class Sessions(Block):
     """Multi-turn conversations: each arrival starts one; a turn's prompt contains all turns before it."""
 
     turns: Distribution
-    think_time: Distribution
-    """Seconds between the end of an answer, as estimated, and the next turn."""
-    seconds_per_token: float = 0.02
+    think_time: Times
+    """Between the end of an answer, as estimated, and the next turn."""
+    seconds_per_token: Duration = 0.02
     """The estimate of answer time that think time starts from; fixed, so that arrivals are the same on every rung."""
 
 
@@ -123,8 +165,11 @@ class SharedPrefixes(Block):
 
     count: Positive
     tokens: Positive
+    """Of each prefix, on top of the prompt's own."""
     share: Fraction = 1.0
-    zipf: Annotated[float, Field(ge=0)] = 1.0
+    """Of the requests (of the sessions, where there are any) that begin with one."""
+    zipf: Count = 1.0
+    """The prefix of rank k is drawn in proportion to 1 / k^zipf; 0: all alike."""
 
 
 class Slo(Block):
@@ -133,27 +178,31 @@ class Slo(Block):
     ttft: Duration | None = None
     tpot: Duration | None = None
     e2e: Duration | None = None
-    attainment: Fraction = 0.95
+    attainment: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.95
+    """The share of all requests of the class that must be good."""
 
 
 class TrafficClass(Block):
     """A kind of request with an SLO and a priority (larger is more important)."""
 
-    name: str
-    share: Annotated[float, Field(gt=0)] = 1.0
-    priority: int = 0
+    name: Name
+    share: Share = 1.0
+    """Of the traffic, relative to the other classes'."""
+    priority: Annotated[int, Field(strict=True)] = 0
     slo: Slo = Slo()
     lengths: Lengths | None = None
+    """Instead of the workload's, or of the trace's."""
     model: str | None = None
     """Which pool's model it asks for; None: the first pool's."""
     deadline: Duration | None = None
+    """How long its clients wait for the first token before they hang up."""
 
 
 class Tenant(Block):
     """A customer: a share of the traffic, and a key at the gateway."""
 
-    name: str
-    share: Annotated[float, Field(gt=0)] = 1.0
+    name: Name
+    share: Share = 1.0
 
 
 class WorkloadBlock(Block):
@@ -162,12 +211,14 @@ class WorkloadBlock(Block):
     trace: Trace | None = None
     arrivals: Arrivals | None = None
     duration: Duration | None = None
+    """How long arrivals go on; of a trace: at most this much of its window."""
     lengths: Lengths | None = None
     sessions: Sessions | None = None
     shared_prefixes: SharedPrefixes | None = None
     classes: tuple[TrafficClass, ...] = (TrafficClass(name="default"),)
     tenants: tuple[Tenant, ...] = (Tenant(name="default"),)
     max_requests: Positive | None = None
+    """The workload is cut after this many."""
 
 
 class RateLimit(Block):
@@ -201,11 +252,15 @@ class Policy(Block):
     def _bare_name(cls, given: Any) -> Any:
         return {"name": given} if isinstance(given, str) else given
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
 
 class Queue(Block):
     """The router's queue per pool."""
 
-    max_requests: Annotated[int, Field(ge=0)] = 1000
+    max_requests: Annotated[int, Field(ge=0, strict=True)] = 1000
     max_wait: Duration | None = None
     max_in_flight_per_endpoint: Positive | None = None
     """Dispatch no more than this to one endpoint; None: all at once, the engines queue."""
@@ -216,7 +271,8 @@ class Retry(Block):
 
     max_attempts: Positive = 3
     budget: Fraction = 0.1
-    min_per_second: float = 1.0
+    min_per_second: Count = 1.0
+    """Retries that are always allowed, whatever the budget says."""
 
 
 class Ejection(Block):
@@ -246,7 +302,8 @@ class Autoscale(Block):
     min_replicas: Positive = 1
     max_replicas: Positive
     metric: Literal["in_flight", "queue_depth", "kv_usage", "running"] = "in_flight"
-    target: Annotated[float, Field(gt=0)]
+    target: Share
+    """Of the metric, per replica."""
     interval: Duration = 15.0
     tolerance: Fraction = 0.1
     stabilisation: Duration = 300.0
@@ -284,7 +341,7 @@ class Pool(Block):
     block_size: Positive = 16
     num_gpu_blocks: Positive | None = None
     """KV blocks of a replica; None: from what the GPU has left after the weights."""
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.9
     prefix_caching: bool = True
     autoscale: Autoscale | None = None
     cold_start: Duration = 60.0
@@ -312,9 +369,9 @@ class Fault(Block):
     kind: Literal["replica_crash", "node_loss", "slow_replica", "stall", "partition", "error_burst"]
     target: str
     lasts: Duration
-    factor: Annotated[float, Field(gt=1)] | None = None
+    factor: Annotated[float, Field(gt=1, strict=True)] | None = None
     """slow_replica: how many times slower a step is."""
-    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    share: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     """error_burst: the share of requests answered 500."""
 
 
@@ -322,7 +379,8 @@ class Measure(Block):
     """What is reported."""
 
     warm_up: Duration = 0.0
-    percentiles: tuple[float, ...] = (50.0, 90.0, 95.0, 99.0)
+    """Requests scheduled before this are flown and not measured."""
+    percentiles: tuple[Annotated[float, Field(gt=0, lt=100, strict=True)], ...] = (50.0, 90.0, 95.0, 99.0)
     sample_interval: Duration = 1.0
 
 
@@ -337,12 +395,16 @@ class Scenario(Block):
     """One scenario: who comes, what they meet, what goes wrong, and what counts as good."""
 
     windtunnel: Literal[1]
+    """Version of the scenario language."""
     name: str
     about: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
+    """What this scenario shows, in a sentence."""
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Of all chance in the run: the same scenario and seed give the same record."""
     workload: WorkloadBlock
     cluster: Cluster
     faults: tuple[Fault, ...] = ()
     measure: Measure = Measure()
     expect: tuple[str, ...] = ()
+    """Verdicts, such as `chat.slo_attainment >= 0.95`, `all.error_rate < 0.01`, `chat.ttft_p95 <= 800ms`."""
     plan: Plan | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -46,28 +46,16 @@ def per_second(given: object) -> float:
     return float(match[1]) / PER_SECOND[match[2]]
 
 
-def quantity(given: object) -> object:
-    """Read a duration as seconds and leave plain numbers as they are: distributions hold tokens or times."""
-    if isinstance(given, str) and _DURATION.fullmatch(given.strip()):
-        return seconds(given)
-    return given
+DURATION_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": rf"^\s*{_DURATION.pattern}\s*$"}, {"const": 0}],
+    "examples": ["500ms", "1.5s", "10m"],
+}
+"""JSON Schema of a duration, for editors."""
 
+_RATE_SCHEMA = {"type": "string", "pattern": rf"^\s*{_RATE.pattern}\s*$", "examples": ["12/s", "90/min"]}
 
-_DURATION_SCHEMA = WithJsonSchema(
-    {
-        "anyOf": [{"type": "string", "pattern": rf"^\s*{_DURATION.pattern}\s*$"}, {"const": 0}],
-        "examples": ["500ms", "1.5s", "10m"],
-    }
-)
-_RATE_SCHEMA = WithJsonSchema(
-    {"type": "string", "pattern": rf"^\s*{_RATE.pattern}\s*$", "examples": ["12/s", "90/min"]}
-)
-
-Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0), _DURATION_SCHEMA]
+Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0), WithJsonSchema(DURATION_SCHEMA)]
 """Seconds in code; a number with its unit in the file."""
 
-Rate = Annotated[float, BeforeValidator(per_second), Field(ge=0), _RATE_SCHEMA]
+Rate = Annotated[float, BeforeValidator(per_second), Field(ge=0), WithJsonSchema(_RATE_SCHEMA)]
 """Per second in code; a number per unit of time in the file."""
-
-Quantity = Annotated[float, BeforeValidator(quantity), Field(ge=0)]
-"""Tokens, or a duration in seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calendar import timegm
 
-from sim.experiment.traces.rows import TraceLines, TraceRow, TraceRows, require_header, split
+from sim.experiment.traces.rows import TraceLines, TraceRows, require_header, split
 
 COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
 
@@ -17,27 +17,33 @@ def read_azure(lines: TraceLines) -> TraceRows:
     """
     found, rows = TraceRows(), iter(lines)
     header = require_header(lines, next(rows, None), COLUMNS)
+    when, context, generated = (header.index(column) for column in COLUMNS)
+    midnights: dict[str, int] = {}
     for line in rows:
         if not line:
             continue
         found.num_read += 1
-        stamp, context, generated = split(lines, line, header)[:3]
-        input_tokens, output_tokens = lines.whole(context, "ContextTokens"), lines.whole(generated, "GeneratedTokens")
-        if input_tokens < 1 or output_tokens < 1:
-            found.dropped["no tokens"] += 1
-            continue
-        found.rows.append(TraceRow(_seconds(lines, stamp), input_tokens, output_tokens))
+        columns = split(lines, line, header)
+        found.add(
+            _seconds(lines, columns[when], midnights),
+            lines.whole(columns[context], "ContextTokens"),
+            lines.whole(columns[generated], "GeneratedTokens"),
+            empty="no tokens",
+        )
     return found
 
 
-def _seconds(lines: TraceLines, stamp: str) -> float:
+def _seconds(lines: TraceLines, stamp: str, midnights: dict[str, int]) -> float:
     """Read `2023-11-16 18:15:46.6805900`; datetime holds six digits only, so the parts are read apart."""
     try:
-        day, _, clock = stamp.partition(" ")
-        year, month, date = (int(part) for part in day.split("-"))
+        day, clock = stamp.split(" ")
+        if day not in midnights:
+            year, month, date = (int(part) for part in day.split("-"))
+            midnights[day] = timegm((year, month, date, 0, 0, 0))
         hour, minute, second = clock.split(":")
-        whole, _, fraction = second.partition(".")
-        seconds = timegm((year, month, date, int(hour), int(minute), int(whole)))
-        return seconds + (int(fraction) / 10 ** len(fraction) if fraction else 0.0)
+        passed = 3600 * int(hour) + 60 * int(minute) + float(second)
     except ValueError:
-        raise lines.error(f"TIMESTAMP is {stamp!r}; expected such as 2023-11-16 18:15:46.6805900") from None
+        passed = -1.0
+    if not 0 <= passed < 86_401:
+        raise lines.error(f"TIMESTAMP is {stamp!r}; expected such as 2023-11-16 18:15:46.6805900")
+    return midnights[day] + passed

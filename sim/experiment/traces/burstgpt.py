@@ -1,10 +1,14 @@
-"""BurstGPT: Timestamp (s), Model, Request tokens, Response tokens, Total tokens, Log Type; rows of 0/0 are failures."""
+"""BurstGPT: Timestamp (s), Model, Request tokens, Response tokens, Total tokens, Log Type; rows of 0/0 are failures.
+
+Later files add a Session ID, which is kept.
+"""
 
 from __future__ import annotations
 
-from sim.experiment.traces.rows import TraceLines, TraceRow, TraceRows, require_header, split
+from sim.experiment.traces.rows import TraceLines, TraceRows, require_header, split
 
-COLUMNS = ["Timestamp", "Model", "Request tokens", "Response tokens"]
+COLUMNS = ["Timestamp", "Request tokens", "Response tokens"]
+SESSION = "Session ID"
 
 
 def read_burstgpt(lines: TraceLines) -> TraceRows:
@@ -15,20 +19,18 @@ def read_burstgpt(lines: TraceLines) -> TraceRows:
     """
     found, rows = TraceRows(), iter(lines)
     header = require_header(lines, next(rows, None), COLUMNS)
-    places = [header.index(column) for column in ("Timestamp", "Request tokens", "Response tokens")]
+    when, request, response = (header.index(column) for column in COLUMNS)
+    session = header.index(SESSION) if SESSION in header else None
     for line in rows:
         if not line:
             continue
         found.num_read += 1
         columns = split(lines, line, header)
-        stamp, request, response = (columns[place] for place in places)
-        try:
-            at = float(stamp)
-        except ValueError:
-            raise lines.error(f"Timestamp is {stamp!r}; expected seconds") from None
-        input_tokens, output_tokens = lines.whole(request, "Request tokens"), lines.whole(response, "Response tokens")
-        if input_tokens < 1 or output_tokens < 1:
-            found.dropped["failed in the recording"] += 1
-            continue
-        found.rows.append(TraceRow(at, input_tokens, output_tokens))
+        found.add(
+            lines.seconds(columns[when], "Timestamp"),
+            lines.whole(columns[request], "Request tokens"),
+            lines.whole(columns[response], "Response tokens"),
+            session="" if session is None else columns[session].strip(),
+            empty="failed in the recording",
+        )
     return found

@@ -6,14 +6,15 @@ Equal leading ids are a shared prefix, so a block becomes a prompt segment whose
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
-from sim.experiment.traces.rows import TraceLines, TraceRow, TraceRows
+from sim.experiment.traces.rows import Prompt, TraceLines, TraceRows
 from sim.experiment.workload import PromptSegment
 
 BLOCK_TOKENS = 512
 TICK_MILLISECONDS = 3000
-"""The conversation trace's timestamps are multiples of this, give or take a little: nine gaps in ten are zero."""
+"""The conversation trace's time stamps are multiples of this, give or take a little: nine gaps in ten are zero."""
 
 TICK_JITTER_MILLISECONDS = 20
 
@@ -25,31 +26,35 @@ def read_mooncake(lines: TraceLines) -> TraceRows:
         InputError: with file, line and value.
     """
     found = TraceRows()
-    on_tick = 0
+    num_on_tick = 0
+    whole_blocks: dict[int, PromptSegment] = {}
     for line in lines:
         if not line:
             continue
         found.num_read += 1
         row = _object(lines, line)
-        length, output, ids = row["input_length"], row["output_length"], row["hash_ids"]
-        if min(row["timestamp"] % TICK_MILLISECONDS, -row["timestamp"] % TICK_MILLISECONDS) <= TICK_JITTER_MILLISECONDS:
-            on_tick += 1
-        if length < 1 or output < 1:
-            found.dropped["no tokens"] += 1
-        elif len(ids) * BLOCK_TOKENS < length:
+        stamp, length, ids = row["timestamp"], row["input_length"], row["hash_ids"]
+        num_on_tick += min(stamp % TICK_MILLISECONDS, -stamp % TICK_MILLISECONDS) <= TICK_JITTER_MILLISECONDS
+        if len(ids) * BLOCK_TOKENS < length:
             found.dropped["blocks do not cover the input"] += 1
-        else:
-            found.rows.append(TraceRow(row["timestamp"] / 1000, length, output, _segments(ids, length)))
-    if found.num_read > 1 and on_tick == found.num_read:
+            continue
+        prompt = _segments(ids, length, whole_blocks)
+        found.add(stamp / 1000, length, row["output_length"], prompt, empty="no tokens")
+    if found.num_read > 1 and num_on_tick == found.num_read:
         found.tick_seconds = TICK_MILLISECONDS / 1000
     return found
 
 
-def _segments(ids: list[int], length: int) -> tuple[PromptSegment, ...]:
-    whole, rest = divmod(length, BLOCK_TOKENS)
-    segments = [PromptSegment(block, BLOCK_TOKENS) for block in ids[:whole]]
+def _segments(ids: list[int], length: int, whole_blocks: dict[int, PromptSegment]) -> Prompt:
+    num_whole, rest = divmod(length, BLOCK_TOKENS)
+    segments = []
+    for block in ids[:num_whole]:
+        segment = whole_blocks.get(block)
+        if segment is None:
+            segment = whole_blocks[block] = PromptSegment(block, BLOCK_TOKENS)
+        segments.append(segment)
     if rest:
-        segments.append(PromptSegment(ids[whole], rest))
+        segments.append(PromptSegment(ids[num_whole], rest))
     return tuple(segments)
 
 
@@ -58,12 +63,16 @@ def _object(lines: TraceLines, line: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise lines.error(f"{line[:60]!r} is not a JSON object ({error.msg})") from None
-    wanted = {"timestamp": int | float, "input_length": int, "output_length": int, "hash_ids": list}
-    for key, kind in wanted.items():
-        if not isinstance(row, dict) or not isinstance(row.get(key), kind):
-            value = row.get(key) if isinstance(row, dict) else row
-            raise lines.error(f"{key} is {value!r}; expected {'a list' if kind is list else 'a number'}")
-    if not all(isinstance(block, int) for block in row["hash_ids"]):
-        raise lines.error(f"hash_ids is {row['hash_ids'][:5]!r}…; expected whole numbers")
+    if not isinstance(row, dict):
+        raise lines.error(f"{line[:60]!r} is not a JSON object")
+    stamp = row.get("timestamp")
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float) or not isfinite(stamp) or stamp < 0:
+        raise lines.error(f"timestamp is {stamp!r}; expected milliseconds")
+    for key in ("input_length", "output_length"):
+        if type(row.get(key)) is not int or row[key] < 0:
+            raise lines.error(f"{key} is {row.get(key)!r}; expected a whole number of tokens")
+    ids = row.get("hash_ids")
+    if not isinstance(ids, list) or set(map(type, ids)) - {int}:
+        raise lines.error(f"hash_ids is {str(ids)[:60]}; expected a list of whole numbers")
     typed: dict[str, Any] = row
     return typed

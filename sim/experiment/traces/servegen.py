@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sim.experiment.traces.rows import TraceLines, TraceRow, TraceRows, require_header, split
+from sim.experiment.traces.rows import TraceLines, TraceRows, require_header, split
 
 COLUMNS = ["arrival_s", "input_tokens", "output_tokens"]
+IMAGES = "image_tokens"
 
 
 def read_servegen(lines: TraceLines) -> TraceRows:
@@ -15,20 +16,18 @@ def read_servegen(lines: TraceLines) -> TraceRows:
     """
     found, rows = TraceRows(), iter(lines)
     header = require_header(lines, next(rows, None), COLUMNS)
+    when, text, generated = (header.index(column) for column in COLUMNS)
+    images = header.index(IMAGES) if IMAGES in header else None
     for line in rows:
         if not line:
             continue
         found.num_read += 1
-        named = dict(zip(header, split(lines, line, header), strict=True))
-        try:
-            at = float(named["arrival_s"])
-        except ValueError:
-            raise lines.error(f"arrival_s is {named['arrival_s']!r}; expected seconds") from None
-        images = lines.whole(named["image_tokens"], "image_tokens") if named.get("image_tokens") else 0
-        input_tokens = lines.whole(named["input_tokens"], "input_tokens") + images
-        output_tokens = lines.whole(named["output_tokens"], "output_tokens")
-        if input_tokens < 1 or output_tokens < 1:
-            found.dropped["no tokens"] += 1
-            continue
-        found.rows.append(TraceRow(at, input_tokens, output_tokens))
+        columns = split(lines, line, header)
+        seen = lines.whole(columns[images], IMAGES) if images is not None and columns[images] else 0
+        found.add(
+            lines.seconds(columns[when], "arrival_s"),
+            lines.whole(columns[text], "input_tokens") + seen,
+            lines.whole(columns[generated], "output_tokens"),
+            empty="no tokens",
+        )
     return found
