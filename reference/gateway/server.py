@@ -12,7 +12,6 @@ import aiohttp
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 
 from reference.gateway.authentication import Caller, Keys
 from reference.gateway.metrics import GatewayMetrics
@@ -36,7 +35,7 @@ from reference.wire.asgi import (
 from reference.wire.errors import ApiError
 from reference.wire.metrics import metrics_response
 from reference.wire.relay import Ending, Relayed, relay, session_for_relaying
-from reference.wire.serving import new_application
+from reference.wire.serving import ASGIApp, HotRoutes, new_application
 from reference.wire.tracing import REQUEST_ID, trace_headers
 
 HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
@@ -224,31 +223,11 @@ class _Seen:
         return None if self.first_byte_at is None else round(self.first_byte_at - began, 6)
 
 
-class _Hot:
-    """Makes the gateway an ASGI endpoint of Starlette's: an object, not a function that it would wrap."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._gateway(scope, receive, send)
-
-
-def gateway_application(settings: GatewaySettings) -> FastAPI:
+def gateway_application(settings: GatewaySettings) -> ASGIApp:
     """Make the gateway's application."""
     gateway = Gateway(settings)
     application = new_application("windtunnel llm-api", gateway.lifespan)
     application.state.gateway = gateway
-    for path in HOT_PATHS:
-        application.router.routes.append(Route(path, _Hot(gateway), methods=["POST"]))
-    if settings.allowed_origins:
-        application.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.allowed_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
-            expose_headers=["x-request-id", "retry-after"],
-        )
 
     @application.get("/healthz")
     async def healthz() -> Response:
@@ -275,7 +254,20 @@ def gateway_application(settings: GatewaySettings) -> FastAPI:
                 return entry
         raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")
 
-    return application
+    return _for_browsers(HotRoutes(application, gateway, HOT_PATHS), settings.allowed_origins)
+
+
+def _for_browsers(application: HotRoutes, origins: tuple[str, ...]) -> ASGIApp:
+    """Let pages of other origins call, where there are any that may."""
+    if not origins:
+        return application
+    return CORSMiddleware(
+        application,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=["x-request-id", "retry-after"],
+    )
 
 
 async def _models(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:

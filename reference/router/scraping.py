@@ -64,6 +64,16 @@ class Watch:
                 await self._scrape()
             await asyncio.sleep(interval)
 
+    def is_refused(self) -> None:
+        """Hear that a request's connection was refused: nobody listens there, which no check need find out again."""
+        self._failures = MAX_MISSES
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.is_healthy:
+            self.is_healthy = False
+            self._desk.remove_endpoint(self.block.name)
+
     async def _check(self, seconds: float) -> None:
         try:
             timeout = aiohttp.ClientTimeout(total=seconds)
@@ -78,9 +88,7 @@ class Watch:
         elif self._failures == 1:
             self._came_at_first_miss = {exchange: exchange.num_bytes for exchange in self._flying}
         elif self._failures >= MAX_MISSES:
-            if self.is_healthy:
-                self.is_healthy = False
-                self._desk.remove_endpoint(self.block.name)
+            self._leave()
             self._give_up_silent_ones()
 
     def _give_up_silent_ones(self) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import aiohttp
 from fastapi import FastAPI, Response
-from starlette.routing import Route
 
 from reference.custom_policy import routing_for
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
@@ -36,7 +35,7 @@ from reference.wire.asgi import (
 from reference.wire.errors import ApiError
 from reference.wire.metrics import metrics_response
 from reference.wire.relay import Ending, Exchange, Relayed, relay, session_for_relaying
-from reference.wire.serving import new_application
+from reference.wire.serving import ASGIApp, HotRoutes, new_application
 from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
 HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
@@ -49,7 +48,7 @@ class Router:
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
         self.desks: dict[str, Desk] = {}
-        self.watches: list[Watch] = []
+        self._watch_of: dict[str, Watch] = {}
         self._urls: dict[str, str] = {}
         self._exchanges: dict[str, set[Exchange]] = {}
         """What is in flight, by endpoint."""
@@ -77,9 +76,10 @@ class Router:
                 for endpoint in block.endpoints:
                     self._urls[endpoint.name] = endpoint.url
                     flying = self._exchanges[endpoint.name] = set()
-                    self.watches.append(Watch(endpoint, self.desks[block.model], session, flying))
-            tasks = [asyncio.create_task(w.look_at_health(self.settings.health_interval_seconds)) for w in self.watches]
-            tasks += [asyncio.create_task(w.scrape(self.settings.scrape_interval_seconds)) for w in self.watches]
+                    self._watch_of[endpoint.name] = Watch(endpoint, self.desks[block.model], session, flying)
+            watches = self._watch_of.values()
+            tasks = [asyncio.create_task(w.look_at_health(self.settings.health_interval_seconds)) for w in watches]
+            tasks += [asyncio.create_task(w.scrape(self.settings.scrape_interval_seconds)) for w in watches]
             yield
             for task in tasks:
                 task.cancel()
@@ -138,6 +138,8 @@ class Router:
                 )
             finally:
                 flying.discard(exchange)
+            if relayed.is_refused:
+                self._watch_of[dispatch.endpoint].is_refused()
             last[:] = [relayed]
             return outcome_of(relayed)
 
@@ -182,13 +184,11 @@ def _decision_header(dispatch: Dispatch) -> bytes:
     return text.encode("ascii", "replace").replace(b"\n", b" ").replace(b"\r", b" ")
 
 
-def router_application(settings: RouterSettings) -> FastAPI:
+def router_application(settings: RouterSettings) -> ASGIApp:
     """Make the router's application."""
     router = Router(settings)
     application = new_application("windtunnel router", router.lifespan)
     application.state.router = router
-    for path in HOT_PATHS:
-        application.router.routes.append(Route(path, _Hot(router), methods=["POST"]))
 
     @application.get("/healthz")
     async def healthz() -> Response:
@@ -210,14 +210,4 @@ def router_application(settings: RouterSettings) -> FastAPI:
         entry = {"object": "model", "created": 0, "owned_by": "windtunnel"}
         return {"object": "list", "data": [{"id": model, **entry} for model in router.desks]}
 
-    return application
-
-
-class _Hot:
-    """Makes the router an ASGI endpoint of Starlette's: an object, not a function that it would wrap."""
-
-    def __init__(self, router: Router) -> None:
-        self._router = router
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._router(scope, receive, send)
+    return HotRoutes(application, router, HOT_PATHS)

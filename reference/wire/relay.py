@@ -63,6 +63,8 @@ class Relayed:
     body: bytes = b""
     headers: Headers = field(default_factory=list)
     detail: str = ""
+    is_refused: bool = False
+    """Nobody listens there: the connection was refused."""
 
 
 class Exchange:
@@ -122,7 +124,10 @@ async def relay(
             if response.status >= 400:
                 return Relayed(Ending.ERROR_STATUS, response.status, normalised(response.status, raw), passed_on)
     except LOST as error:
-        return Relayed(Ending.UNREACHABLE, detail=f"{type(error).__name__}: {error}")
+        is_refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+            error.os_error, ConnectionRefusedError
+        )
+        return Relayed(Ending.UNREACHABLE, detail=f"{type(error).__name__}: {error}", is_refused=is_refused)
     except asyncio.CancelledError:
         if exchange.absorbs_cancellation():
             return Relayed(Ending.UNREACHABLE, detail="given up: it answers no health check")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
+from reference.wire.asgi import Receive, Scope, Send, respond_error
 from reference.wire.errors import ApiError
+
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ServerSettings(BaseModel):
@@ -66,11 +71,47 @@ def new_application(title: str, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
         return Response(error.body, error.status, error.headers, "application/json")
 
     application.add_exception_handler(HTTPException, on_http_error)
+
+    async def on_mistake(_: Request, error: Exception) -> Response:
+        return Response(INTERNAL.body, INTERNAL.status, media_type="application/json")
+
     application.add_exception_handler(ApiError, on_api_error)
+    application.add_exception_handler(Exception, on_mistake)
     return application
 
 
-def serve(application: FastAPI, settings: ServerSettings) -> None:
+class HotRoutes:
+    """Serves the paths that see all the traffic itself, and leaves everything else to the application behind it.
+
+    FastAPI's layers cost more than the whole relay does; the application still has these routes, so that it knows
+    which methods they allow.
+    """
+
+    def __init__(self, application: FastAPI, handler: ASGIApp, paths: tuple[str, ...]) -> None:
+        self.state = application.state
+        self._application = application
+        self._handler = handler
+        self._paths = frozenset(paths)
+        application.router.routes.extend(Route(path, handler, methods=["POST"]) for path in paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or pass on what is none."""
+        if scope["type"] != "http" or scope["path"] not in self._paths or scope["method"] != "POST":
+            await self._application(scope, receive, send)
+            return
+        try:
+            await self._handler(scope, receive, send)
+        except Exception:
+            # a server refuses a second answer; whoever has had a part of one sees the connection close
+            with suppress(RuntimeError):
+                await respond_error(send, INTERNAL)
+            raise
+
+
+INTERNAL = ApiError(500, "the server made a mistake; its log has it under this request's id", code="internal_error")
+
+
+def serve(application: ASGIApp, settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way may finish within the grace period."""
     import uvicorn
 

@@ -103,7 +103,7 @@ Build = Callable[..., Awaitable[Chain]]
 
 @pytest.fixture
 async def build() -> AsyncIterator[Build]:
-    """Make chains: `await build(workers=2, router={...}, gateway={...}, pool={...})`."""
+    """Make chains: `await build(workers=2, router={...}, pool={...})`; `strange` is a worker of one's own."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -113,10 +113,14 @@ async def build() -> AsyncIterator[Build]:
             gateway: dict[str, Any] | None = None,
             pool: dict[str, Any] | None = None,
             worker: dict[str, Any] | None = None,
+            strange: FastAPI | None = None,
         ) -> Chain:
             client = await stack.enter_async_context(aiohttp.ClientSession())
             chain = Chain(client, stack=stack)
-            for _ in range(workers):
+            if strange is not None:
+                workers = 1
+                chain.workers.append(await stack.enter_async_context(serving(strange)))
+            for _ in range(0 if strange is not None else workers):
                 settings = {"model": MODEL, "step_cost": STEP_COST, "engine": ENGINE, "control": True, **(worker or {})}
                 application = emulated_application(EmulatedSettings(**settings))
                 chain.engines.append(application.state.worker)

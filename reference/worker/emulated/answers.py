@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from math import sqrt
+from struct import pack
 from typing import Any
 
 import orjson
@@ -9,6 +12,8 @@ import orjson
 from reference.wire.sse import event
 
 WORDS = ("air", "flow", "lift", "drag", "wing", "tail", "gust", "calm", "turn", "climb", "glide", "land")
+
+EMBEDDING_SIZE = 64
 
 
 def word(position: int) -> str:
@@ -62,6 +67,29 @@ def usage_of(input_tokens: int, output_tokens: int, cached_tokens: int) -> dict[
         "total_tokens": input_tokens + output_tokens,
         "prompt_tokens_details": {"cached_tokens": cached_tokens},
     }
+
+
+def embedding(tokens: list[int]) -> list[float]:
+    """Return a text's vector: of length 1, the same each time, and nearer the more words two texts share."""
+    vector = [0.0] * EMBEDDING_SIZE
+    for token in tokens:
+        vector[token % EMBEDDING_SIZE] += 1.0 if token & 1 << 40 else -1.0
+    length = sqrt(sum(part * part for part in vector)) or 1.0
+    return [part / length for part in vector]
+
+
+def embeddings_answer(model: str, vectors: list[list[float]], num_tokens: int, *, as_base64: bool) -> bytes:
+    """Return OpenAI's list of embeddings, as numbers or as the bytes of floats that its client asks for."""
+    data = [
+        {"object": "embedding", "index": place, "embedding": _packed(vector) if as_base64 else vector}
+        for place, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+    return orjson.dumps({"object": "list", "model": model, "data": data, "usage": usage})
+
+
+def _packed(vector: list[float]) -> str:
+    return b64encode(pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def whole_answer(

@@ -44,6 +44,22 @@ def read_ask(request_id: str, body: dict[str, Any], *, is_chat: bool, block_size
     return Ask(sequence, bool(body.get("stream")), bool(stream_options.get("include_usage")), is_chat, max_tokens)
 
 
+def read_texts(body: dict[str, Any]) -> list[list[int]]:
+    """Read the texts of an embeddings request as tokens.
+
+    Raises:
+        ApiError: 400, there is none.
+    """
+    given = body.get("input")
+    if isinstance(given, str):
+        return [words_to_tokens(given)]
+    if isinstance(given, list) and given:
+        if all(isinstance(part, int) for part in given):
+            return [given]
+        return [words_to_tokens(part) if isinstance(part, str) else list(part) for part in given]
+    raise ApiError(400, f"input is {type(given).__name__}; expected text, texts or tokens", param="input")
+
+
 def _output_tokens(text: str, max_tokens: int, min_tokens: int, ignore_eos: bool) -> int:
     if ignore_eos or min_tokens >= max_tokens:
         return max_tokens

@@ -11,9 +11,8 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from starlette.routing import Route
 
-from reference.engine import Emission, Engine, EngineSettings, Rejected, StepCost
+from reference.engine import Emission, Engine, EngineSettings, Rejected, Sequence, StepCost
 from reference.wire.asgi import (
     ClientLeft,
     Receive,
@@ -26,14 +25,14 @@ from reference.wire.asgi import (
 )
 from reference.wire.errors import ApiError
 from reference.wire.metrics import metrics_response
-from reference.wire.serving import ServerSettings, new_application
+from reference.wire.serving import ASGIApp, HotRoutes, ServerSettings, new_application
 from reference.wire.sse import DONE
 from reference.wire.tracing import trace_headers
-from reference.worker.emulated.answers import Frames, usage_of, whole_answer
+from reference.worker.emulated.answers import Frames, embedding, embeddings_answer, usage_of, whole_answer
 from reference.worker.emulated.engine_loop import EngineLoop
 from reference.worker.emulated.faults import Faults
 from reference.worker.emulated.metrics import WorkerMetrics
-from reference.worker.emulated.requests import Ask, read_ask
+from reference.worker.emulated.requests import Ask, read_ask, read_texts
 
 MAX_BODY_BYTES = 32 * 2**20
 
@@ -65,7 +64,7 @@ class EmulatedWorker:
         self.ready_at = time.monotonic() + settings.start_seconds
         self._serial = 0
 
-    async def complete(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a chat or text completion."""
         try:
             body = await read_body(receive, MAX_BODY_BYTES)
@@ -82,12 +81,15 @@ class EmulatedWorker:
             raise ApiError(500, "an error on demand", code="injected")
         is_chat = scope["path"].endswith("/chat/completions")
         self._serial += 1
-        request_id = f"{'chatcmpl' if is_chat else 'cmpl'}-{trace_headers(scope['headers'])[0].decode()}-{self._serial}"
         body = read_object(raw)
         if body.get("model") != self.settings.model:
             raise ApiError(
                 404, f"the model {body.get('model')!r} is not served here", param="model", code="model_not_found"
             )
+        if scope["path"].endswith("/embeddings"):
+            await self._embed(body, send)
+            return
+        request_id = f"{'chatcmpl' if is_chat else 'cmpl'}-{trace_headers(scope['headers'])[0].decode()}-{self._serial}"
         ask = read_ask(request_id, body, is_chat=is_chat, block_size=self.engine_settings.block_size)
         tokens = self.loop.submit(ask.sequence)
         if isinstance(tokens, Rejected):
@@ -159,6 +161,27 @@ class EmulatedWorker:
         self.metrics.e2e.observe(time.monotonic() - arrived)
         await respond(send, 200, body)
 
+    async def _embed(self, body: dict[str, Any], send: Send) -> None:
+        """Answer an embeddings request: as many prefills as texts, all in the batch at once."""
+        texts = read_texts(body)
+        names = [f"embd-{self._serial}-{place}" for place in range(len(texts))]
+        waiting = []
+        try:
+            for name, text in zip(names, texts, strict=True):
+                tokens = self.loop.submit(Sequence(name, max(1, len(text)), 1))
+                if isinstance(tokens, Rejected):
+                    raise ApiError(tokens.status, tokens.reason, param="input", code="context_length_exceeded")
+                waiting.append(tokens)
+            for tokens in waiting:
+                await tokens.get()
+        finally:
+            for name in names:
+                self.loop.abort(name)
+        vectors = [embedding(text) for text in texts]
+        as_base64 = body.get("encoding_format") == "base64"
+        answer = embeddings_answer(self.settings.model, vectors, sum(map(len, texts)), as_base64=as_base64)
+        await respond(send, 200, answer)
+
     def _usage(self, ask: Ask, emission: Emission) -> dict[str, Any]:
         extra = 1000 if self.faults.wrong_usage else 0
         return usage_of(ask.sequence.input_tokens, emission.output_tokens + extra, emission.cached_tokens)
@@ -183,17 +206,7 @@ def read_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-class _Completions:
-    """An ASGI endpoint: the hot routes go without FastAPI's parameter handling."""
-
-    def __init__(self, worker: EmulatedWorker) -> None:
-        self._worker = worker
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._worker.complete(scope, receive, send)
-
-
-def emulated_application(settings: EmulatedSettings) -> FastAPI:
+def emulated_application(settings: EmulatedSettings) -> ASGIApp:
     """Make the worker's application."""
 
     @asynccontextmanager
@@ -204,12 +217,10 @@ def emulated_application(settings: EmulatedSettings) -> FastAPI:
 
     application = new_application("windtunnel emulated worker", lifespan)
     worker = application.state.worker = EmulatedWorker(settings)
-    for path in ("/v1/chat/completions", "/v1/completions"):
-        application.router.routes.append(Route(path, _Completions(worker), methods=["POST"]))
     _add_routes(application, worker)
     if settings.control:
         _add_control(application, worker)
-    return application
+    return HotRoutes(application, worker, ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"))
 
 
 def _add_routes(application: FastAPI, worker: EmulatedWorker) -> None:
