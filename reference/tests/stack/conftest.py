@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
 
@@ -101,9 +102,9 @@ async def _until(holds: Callable[[], bool], seconds: float = 2.0) -> float:
 Build = Callable[..., Awaitable[Chain]]
 
 
-@pytest.fixture
-async def build() -> AsyncIterator[Build]:
-    """Make chains: `await build(workers=2, router={...}, pool={...})`; `strange` is a worker of one's own."""
+@asynccontextmanager
+async def builder() -> AsyncIterator[Build]:
+    """Give a function that makes chains, which end together."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -140,3 +141,17 @@ async def build() -> AsyncIterator[Build]:
             return chain
 
         yield make
+
+
+@pytest.fixture
+async def build() -> AsyncIterator[Build]:
+    """Make chains: `await build(workers=2, router={...}, pool={...})`; `strange` is a worker of one's own."""
+    async with builder() as make:
+        yield make
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_chain() -> AsyncIterator[Chain]:
+    """One chain for all tests of a module that leave it as it was; they run in the module's event loop."""
+    async with builder() as make:
+        yield await make()
