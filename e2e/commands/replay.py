@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +18,10 @@ from e2e.shipped import find_scenario
 from sim.experiment.errors import InputError
 
 if TYPE_CHECKING:
+    from e2e.rungs import Target
     from sim.experiment.record import RunRecord
     from sim.experiment.scenario import LoadedScenario
+    from sim.experiment.workload import Workload
 
 EXIT_FAILED, EXIT_INVALID = 1, 3
 
@@ -51,15 +56,18 @@ def replay(
 
     windtunnel replay my.yaml --on http://gpu-node:8000
     """
-    from e2e.progress import shown
-    from e2e.rungs import Target, fly
+    from e2e.rungs import Target, require_rung
+    from sim.experiment.generate import build_workload
     from sim.experiment.scenario import load
 
+    require_rung(on)
     loaded = load(find_scenario(scenario), override or ())
     directory = run_directory(loaded.path.stem, on, out)
-    with shown(f"{loaded.scenario.name} on {on}") as progress:
-        record = fly(loaded, on, progress, seed=seed, target=Target(api_key, model))
-    summary = write_run(record, loaded, directory)
+    workload = build_workload(loaded, seed)
+    typer.echo(f"{loaded.scenario.name} on {on}: {_what_flies(workload)}", err=True)
+    with kept_logs(directory) as logs:
+        record = _fly(loaded, workload, on, logs, seed, Target(api_key, model))
+        summary = write_run(record, loaded, directory, logs)
     _tell(record, summary, directory)
     if open_report or (open_report is None and _has_browser()):
         webbrowser.open((directory / "report.html").resolve().as_uri())
@@ -67,6 +75,22 @@ def replay(
         raise typer.Exit(EXIT_INVALID)
     if summary["outcome"] != "pass":
         raise typer.Exit(EXIT_FAILED)
+
+
+def _what_flies(workload: Workload) -> str:
+    count, seconds = len(workload.requests), workload.duration_seconds
+    models = ", ".join(sorted({request.model for request in workload.requests}))
+    return f"{count:,} requests for {models} in {seconds:,.0f} s ({count / seconds:.3g}/s)"
+
+
+def _fly(
+    loaded: LoadedScenario, workload: Workload, on: str, logs: Path, seed: int | None, target: Target
+) -> RunRecord:
+    from e2e.progress import shown
+    from e2e.rungs import fly
+
+    with shown(f"{loaded.scenario.name} on {on}") as progress:
+        return fly(loaded, on, progress, out_dir=logs, seed=seed, target=target, workload=workload)
 
 
 def run_directory(name: str, on: str, out: Path | None) -> Path:
@@ -98,8 +122,24 @@ def run_directory(name: str, on: str, out: Path | None) -> Path:
     return directory
 
 
-def write_run(record: RunRecord, loaded: LoadedScenario, directory: Path) -> dict[str, Any]:
-    """Write a run directory whole, report and all; return the summary."""
+@contextmanager
+def kept_logs(directory: Path) -> Iterator[Path]:
+    """Give a directory for the logs of a flight to `directory`; where the flight fails, they stay beside it."""
+    with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
+        logs = Path(scratch) / "logs"
+        logs.mkdir()
+        try:
+            yield logs
+        except Exception:
+            if any(logs.iterdir()):
+                kept = directory.with_name(f"{directory.name}.logs")
+                shutil.copytree(logs, kept, dirs_exist_ok=True)
+                typer.echo(f"logs of the flight that failed: {kept}", err=True)
+            raise
+
+
+def write_run(record: RunRecord, loaded: LoadedScenario, directory: Path, logs: Path | None = None) -> dict[str, Any]:
+    """Write a run directory whole, report, logs and all; return the summary."""
     from sim.experiment.report import write_reports
     from sim.experiment.store import whole_directory, write_into
     from sim.experiment.summary import summarise
@@ -108,6 +148,8 @@ def write_run(record: RunRecord, loaded: LoadedScenario, directory: Path) -> dic
     with whole_directory(directory) as staging:
         write_into(record, staging)
         write_reports(record, loaded.scenario, summary, staging)
+        if logs is not None and any(logs.iterdir()):
+            shutil.copytree(logs, staging / "logs")
     return summary
 
 

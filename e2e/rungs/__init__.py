@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from e2e.progress import Progress
@@ -14,6 +15,7 @@ from sim.experiment.errors import InputError
 from sim.experiment.generate import build_workload
 from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
+from sim.experiment.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,22 @@ def fly(
     out_dir: Path | None = None,
     seed: int | None = None,
     target: Target | None = None,
+    workload: Workload | None = None,
 ) -> RunRecord:
     """Fly a scenario on a rung: `sim`, `local`, or the URL of an OpenAI-compatible endpoint.
 
-    `out_dir` is where a rung of processes keeps its logs while it flies; None: a temporary directory.
+    `out_dir` is where a rung of processes keeps its logs while it flies; None: a temporary directory. `workload` is the
+    scenario's, where the caller has built it.
 
     Raises:
         InputError: no such rung, or one that cannot fly here, with the reason.
     """
-    workload = build_workload(loaded, seed)
+    workload = workload or build_workload(loaded, seed)
     if on == "sim":
         from sim.cluster import fly as fly_simulated
 
         return fly_simulated(loaded, workload, progress=progress, seed=seed)
-    if on != "local" and not on.startswith(("http://", "https://")):
-        known = "sim, local, or a URL such as http://gpu-node:8000"
-        raise InputError(f"--on {on}: there is no such rung; expected {known}")
+    require_rung(on)
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         directory = out_dir or Path(scratch)
         if on == "local":
@@ -57,6 +59,21 @@ def fly(
         from e2e.rungs.url import fly as fly_url
 
         return fly_url(loaded, workload, on, directory, progress, target or Target())
+
+
+def require_rung(on: str) -> None:
+    """Check that a rung is one that can be flown on.
+
+    Raises:
+        InputError: it is none, or not from here.
+    """
+    known = "sim, local, or a URL such as http://gpu-node:8000"
+    if on == "kind":
+        raise InputError(f"--on kind: not run here, because a cluster is flown at by its address; expected {known}")
+    if on not in ("sim", "local") and not on.startswith(("http://", "https://")):
+        close = get_close_matches(on, ["sim", "local"], 1, 0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise InputError(f"--on {on}: there is no such rung{hint}; expected {known}")
 
 
 def missing_extra(extra: str, error: ImportError) -> InputError:
