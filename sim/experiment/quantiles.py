@@ -89,7 +89,8 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, fl
     share, z2 = successes / trials, z * z
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = z * sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # at either end the formula is exact only up to the last bit
+    return (max(0.0, centre - half) if successes else 0.0), (min(1.0, centre + half) if successes < trials else 1.0)
 
 
 def significant(value: float | None, digits: int = 6) -> float | None:

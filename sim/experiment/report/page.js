@@ -96,7 +96,8 @@ function secondTicks(values) {
   const known = values.filter((v) => v !== null && v > 0);
   if (!known.length) return {};
   const low = Math.min(...known), high = Math.max(...known), at = [];
-  for (let e = Math.floor(Math.log10(low)) - 1; e <= Math.log10(high) + 1; e++) for (const m of high / low > 300 ? [1] : [1, 2, 5]) at.push(m * 10 ** e);
+  const steps = high / low > 300 ? [1] : high / low > 5 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
+  for (let e = Math.floor(Math.log10(low)) - 1; e <= Math.log10(high) + 1; e++) for (const m of steps) at.push(m * 10 ** e);
   return { type: "log", tickvals: at, ticktext: at.map(seconds), range: [Math.log10(low * 0.85), Math.log10(high * 1.2)] };
 }
 
@@ -137,7 +138,7 @@ function tidy(ticks) {
   // a chart a third of the page wide has room for few labels
   if (!ticks.tickvals) return ticks;
   const inside = ticks.tickvals.filter((v) => Math.log10(v) >= ticks.range[0] && Math.log10(v) <= ticks.range[1]);
-  const kept = inside.length > 6 ? ticks.tickvals.filter((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9) : ticks.tickvals;
+  const kept = inside.length > 7 ? ticks.tickvals.filter((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9) : ticks.tickvals;
   return { ...ticks, tickvals: kept, ticktext: kept.map(seconds) };
 }
 

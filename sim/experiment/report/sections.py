@@ -258,7 +258,8 @@ def cost(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> Markup:
         ("per thousand good requests", money(system["cost_per_thousand_good_requests"])),
     ]
     rows += [
-        (f"replica-hours of {name}", number(used / 3600)) for name, used in (facts.get("replica_seconds") or {}).items()
+        (f"replica-hours of {name}", number(used / 3600))
+        for name, used in sorted((facts.get("replica_seconds") or {}).items())
     ]
     return section("cost", "Cost", table(("", ""), rows))
 
@@ -270,7 +271,7 @@ def account(summary: Mapping[str, Any]) -> Markup:
         ("requests in the measured window", f"{workload['num_requests_in_window']:,}"),
         ("requests emitted", f"{workload['num_requests']:,}"),
     ]
-    rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in workload["dropped"].items()]
+    rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in sorted(workload["dropped"].items())]
     if workload["rows_read"]:
         rows.append(("rows read", f"{workload['rows_read']:,}"))
     notes = [tag("li", note) for note in workload["notes"]]

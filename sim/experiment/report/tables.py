@@ -43,7 +43,7 @@ def duration(seconds: float | None) -> str:
         return f"{seconds * 1e3:.3g} ms"
     if abs(seconds) < 119.5:
         return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
 def share(value: float | None) -> str:

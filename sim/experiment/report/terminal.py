@@ -69,7 +69,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     a, b = comparison.names
     kind, sentence = headline(comparison)
     console.print()
-    console.print(Text.assemble(f"{b} against {a}: ", (sentence, MARKS[kind][1])))
+    names = f"{b} against {a}" if _are_short(comparison.names) else f"B, {b}, against A, {a}"
+    console.print(Text.assemble(f"{names}: ", (sentence, MARKS[kind][1])))
     pairs = f"paired by {comparison.num_pairs:,} requests" if comparison.is_paired else "not paired"
     console.print(
         f"  {pairs}; changes under {comparison.minimal_effect:.0%} do not count", style="dim", highlight=False
@@ -80,6 +81,11 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_differences(comparison))
     for note in comparison.notes:
         console.print(Padding(Text(note, style="yellow"), (0, 0, 0, 2)))
+
+
+def _are_short(names: tuple[str, str]) -> bool:
+    """Say whether two names fit over columns of figures."""
+    return max(map(len, names)) <= 12
 
 
 def _verdicts(verdicts: Iterable[Mapping[str, Any]]) -> Table:
@@ -191,7 +197,7 @@ def _differences(comparison: Comparison) -> Table:
     if has_groups:
         table.add_column("class")
     table.add_column("measure")
-    for column in (*comparison.names, "change [99 %]"):
+    for column in (*(comparison.names if _are_short(comparison.names) else "AB"), "change [99 %]"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("")
     for row in sorted(comparison.rows, key=lambda row: ORDER[row.verdict]):
