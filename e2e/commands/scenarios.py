@@ -28,7 +28,7 @@ def scenarios(
     table.add_column("flies", justify="right")
     seen = set()
     for directory in scenario_directories():
-        for path in sorted(directory.glob("*.yaml")):
+        for path in sorted(directory.glob("*.yaml"), key=lambda path: (path.stem != "first_flight", path.stem)):
             if path.stem in seen:
                 continue
             seen.add(path.stem)

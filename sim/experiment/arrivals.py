@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from math import ceil, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.experiment.errors import InputError
 from sim.experiment.schema import Arrivals
+from sim.experiment.units import written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +38,11 @@ def arrival_times(
 
 def duration_of(arrivals: Arrivals, given: float | None) -> float | None:
     """Return how long the arrivals go on: as given, or as their stages or their part of the curve say."""
-    if given is not None:
-        return given
+    return natural_duration(arrivals) if given is None else given
+
+
+def natural_duration(arrivals: Arrivals) -> float | None:
+    """Return how long the stages, or the chosen part of the curve, last; None: the process has no end of its own."""
     if arrivals.stages:
         return sum(stage.lasts for stage in arrivals.stages)
     if arrivals.window is not None:
@@ -50,7 +55,8 @@ def _unit_process(arrivals: Arrivals, total: float, random: np.random.Generator)
     import numpy as np
 
     if arrivals.process == "constant":
-        return np.arange(0.0, total, 1.0)
+        # rate times duration is a hair above a whole number as often as below
+        return np.arange(ceil(total - 1e-9), dtype=np.float64)
     shape = 1.0 if arrivals.process == "poisson" else 1.0 / arrivals.cv**2
     times: list[NDArray[np.float64]] = []
     reached = 0.0
@@ -74,7 +80,7 @@ def _rate_profile(
             edges += [at, at + stage.lasts]
             rates += [stage.rate, stage.rate if stage.to_rate is None else stage.to_rate]
             at += stage.lasts
-        return np.asarray(edges), np.asarray(rates)
+        return _cut(np.asarray(edges), np.asarray(rates), 0.0, duration)
     if arrivals.process == "diurnal":
         return _curve(arrivals, duration, base_dir)
     rate = arrivals.rate or 0.0
@@ -82,23 +88,45 @@ def _rate_profile(
 
 
 def _curve(arrivals: Arrivals, duration: float, base_dir: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Take a window of a recorded curve, scale its mean to `rate`, and compress its time."""
     import numpy as np
 
     times, rates = read_curve(base_dir / str(arrivals.curve))
     start, end = arrivals.window or (times[0], times[-1])
-    inside = [(t, r) for t, r in zip(times, rates, strict=True) if start <= t <= end]
-    if len(inside) < 2:
+    last = start + duration * arrivals.compress
+    # a window that ends where the last point's interval does is inside: the points stand for what follows them
+    if start < times[0] or max(end, last) > times[-1] + (times[-1] - times[-2]):
         raise InputError(
-            f"{arrivals.curve}: the window {start:g} s to {end:g} s holds {len(inside)} points of a curve "
-            f"from {times[0]:g} s to {times[-1]:g} s; expected at least 2"
+            f"the curve goes from {written(times[0])} to {written(times[-1])}; expected a part of that, not "
+            f"{written(start)} to {written(max(end, last))}"
         )
-    edges = (np.asarray([t for t, _ in inside]) - start) / arrivals.compress
-    shape = np.asarray([r for _, r in inside])
+    edges, shape = _cut(np.asarray(times), np.asarray(rates), start, end)
     if arrivals.rate is not None:
-        mean = float(np.sum((shape[:-1] + shape[1:]) / 2 * np.diff(edges)) / (edges[-1] - edges[0]))
-        shape = shape * (arrivals.rate / mean)
-    keep = edges <= duration
-    return edges[keep], shape[keep]
+        mean = float(np.sum((shape[:-1] + shape[1:]) / 2 * np.diff(edges)) / (end - start))
+        shape = shape * (arrivals.rate / mean) if mean > 0 else shape
+    return _cut((edges - start) / arrivals.compress, shape, 0.0, duration)
+
+
+def _cut(
+    edges: NDArray[np.float64], rates: NDArray[np.float64], start: float, end: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Take the part of a profile between two times, interpolated at both; jumps inside stay jumps."""
+    import numpy as np
+
+    inside = (edges > start) & (edges < end)
+    # at a jump the part begins after it and ends before it
+    first = np.searchsorted(edges, start, side="right") - 1
+    last = np.searchsorted(edges, end, side="left")
+    at_start = _between(edges, rates, int(first), int(first) + 1, start)
+    at_end = _between(edges, rates, int(last) - 1, int(last), end)
+    return np.concatenate([[start], edges[inside], [end]]), np.concatenate([[at_start], rates[inside], [at_end]])
+
+
+def _between(edges: NDArray[np.float64], rates: NDArray[np.float64], left: int, right: int, at: float) -> float:
+    left, right = max(left, 0), min(right, len(edges) - 1)
+    width = float(edges[right] - edges[left])
+    share = min(1.0, (at - float(edges[left])) / width) if width > 0 else 0.0
+    return float(rates[left]) + share * float(rates[right] - rates[left])
 
 
 def read_curve(path: Path) -> tuple[list[float], list[float]]:
@@ -115,16 +143,27 @@ def read_curve(path: Path) -> tuple[list[float], list[float]]:
             if not {"t_s", "total_rate_rps"} <= set(reader.fieldnames or ()):
                 raise InputError(f"{path}:1: expected columns t_s and total_rate_rps, found {reader.fieldnames}")
             for row in reader:
-                try:
-                    times.append(float(row["t_s"]))
-                    rates.append(float(row["total_rate_rps"]))
-                except (TypeError, ValueError) as error:
-                    raise InputError(f"{path}:{reader.line_num}: {row} is not a time and a rate") from error
-    except OSError as error:
-        raise InputError(f"{path}: the rate curve cannot be read: {error.strerror}") from error
+                at, rate = _number(row["t_s"]), _number(row["total_rate_rps"])
+                if at is None or rate is None or rate < 0 or (times and at <= times[-1]):
+                    raise InputError(
+                        f"{path}:{reader.line_num}: t_s is {row['t_s']!r} and total_rate_rps is "
+                        f"{row['total_rate_rps']!r}; expected a later time than before and a rate, 0 or more"
+                    )
+                times.append(at)
+                rates.append(rate)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the rate curve cannot be read: {error}") from error
     if len(times) < 2:
         raise InputError(f"{path}: a rate curve needs at least 2 points, found {len(times)}")
     return times, rates
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def _inverse(

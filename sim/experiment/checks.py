@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
+from sim.experiment.arrivals import duration_of, natural_duration
 from sim.experiment.expectation import NotAnExpectation
 from sim.experiment.expectation import parse as parse_expectation
 from sim.experiment.scenario import KeyPath, ScenarioError, Source
 from sim.experiment.schema import Pool, Scenario, Slo
+from sim.experiment.suggest import meant, one_of
+from sim.experiment.units import written
 
 Refuse = Callable[[KeyPath, str], ScenarioError]
+
+ARRIVAL_KEYS: dict[str, set[str]] = {
+    "constant": {"rate"},
+    "poisson": {"rate"},
+    "gamma": {"rate", "cv"},
+    "stages": {"stages", "cv"},
+    "diurnal": {"curve", "window", "compress", "rate", "cv"},
+}
+"""What each process of arrivals is told; any other key would be ignored, so it is refused."""
+
+FAULT_KEYS = {
+    "factor": ("slow_replica", "how many times slower a step is"),
+    "share": ("error_burst", "the share of requests answered 500"),
+}
+"""Keys of a fault that one kind needs and no other has."""
 
 
 def check(scenario: Scenario, source: Source, base_dir: Path) -> None:
@@ -27,9 +44,6 @@ def check(scenario: Scenario, source: Source, base_dir: Path) -> None:
     _check_policy(scenario, refuse, base_dir)
     _check_faults(scenario, refuse)
     _check_expectations(scenario, refuse)
-    for place, percentile in enumerate(scenario.measure.percentiles):
-        if not 0 < percentile < 100:
-            raise refuse(("measure", "percentiles", place), "expected a percentile above 0 and below 100")
 
 
 def _check_workload(scenario: Scenario, refuse: Refuse) -> None:
@@ -37,22 +51,26 @@ def _check_workload(scenario: Scenario, refuse: Refuse) -> None:
     if (workload.trace is None) == (workload.arrivals is None):
         both = "both are given" if workload.trace else "neither is given"
         raise refuse(("workload",), f"expected either `trace` or `arrivals`; {both}")
+    if workload.duration == 0:
+        raise refuse(("workload", "duration"), "the workload is empty; expected more than 0")
     if workload.trace is not None:
         _check_window(workload.trace.window, ("workload", "trace", "window"), refuse)
         if workload.sessions is not None:
             raise refuse(
                 ("workload", "sessions"), "a trace brings its own sessions; expected `arrivals` with `sessions`"
             )
+        if workload.lengths is not None:
+            raise refuse(
+                ("workload", "lengths"),
+                "a trace brings its own lengths; expected `lengths` in a class, which then replace the recorded ones",
+            )
     else:
         _check_arrivals(scenario, refuse)
-    duration = _duration(scenario)
-    if duration is not None and scenario.measure.warm_up >= duration:
-        raise refuse(("measure", "warm_up"), f"the workload ends after {duration:g} s; expected a shorter warm-up")
 
 
 def _check_window(window: tuple[float, float] | None, path: KeyPath, refuse: Refuse) -> None:
     if window is not None and window[0] >= window[1]:
-        raise refuse(path, f"the window from {window[0]:g} s to {window[1]:g} s is empty; expected [start, later end]")
+        raise refuse(path, "the window is empty; expected [start, later end]")
 
 
 def _check_arrivals(scenario: Scenario, refuse: Refuse) -> None:
@@ -61,25 +79,23 @@ def _check_arrivals(scenario: Scenario, refuse: Refuse) -> None:
     assert arrivals is not None
     needs = {"stages": "stages", "diurnal": "curve"}.get(arrivals.process, "rate")
     if not getattr(arrivals, needs):
-        raise refuse((*path, "process"), f"a {arrivals.process} process needs `{needs}`, above zero")
+        above = ", above zero" if needs == "rate" else ""
+        raise refuse(
+            (*path, needs) if needs == "rate" else path, f"a {arrivals.process} process needs `{needs}`{above}"
+        )
+    for key in sorted(arrivals.model_fields_set - ARRIVAL_KEYS[arrivals.process] - {"process"}):
+        if getattr(arrivals, key) is not None:
+            known = ", ".join(sorted(ARRIVAL_KEYS[arrivals.process]))
+            raise refuse((*path, key), f"a {arrivals.process} process has no `{key}`; it has {known}")
     _check_window(arrivals.window, (*path, "window"), refuse)
-    if _duration(scenario) is None:
-        raise refuse(("workload",), "expected a `duration`: these arrivals would never end")
+    natural = natural_duration(arrivals)
+    if natural is not None and workload.duration is not None and workload.duration > natural:
+        raise refuse(("workload", "duration"), f"the arrivals end after {written(natural)}; expected no more than that")
+    if duration_of(arrivals, workload.duration) is None:
+        what = "a `window` of the curve, or a `duration`" if arrivals.curve else "a `duration`"
+        raise refuse(("workload",), f"expected {what}: these arrivals would never end")
     if workload.lengths is None and any(kind.lengths is None for kind in workload.classes):
         raise refuse(("workload",), "expected `lengths`: arrivals say when, not how long prompts and answers are")
-
-
-def _duration(scenario: Scenario) -> float | None:
-    from sim.experiment.arrivals import duration_of
-
-    workload = scenario.workload
-    if workload.arrivals is not None:
-        return duration_of(workload.arrivals, workload.duration)
-    window = workload.trace.window if workload.trace else None
-    if window is None:
-        return workload.duration
-    scale = workload.trace.rate_scale if workload.trace else 1.0
-    return min((window[1] - window[0]) / scale, workload.duration or float("inf"))
 
 
 def _check_classes(scenario: Scenario, refuse: Refuse) -> None:
@@ -91,16 +107,14 @@ def _check_classes(scenario: Scenario, refuse: Refuse) -> None:
         if kind.name == "all":
             raise refuse((*path, "name"), "`all` stands for all classes together; expected another name")
         if kind.model is not None and kind.model not in models:
-            raise refuse(
-                (*path, "model"), f"no pool serves this model{_meant(kind.model, models)}; {', '.join(models)}"
-            )
+            raise refuse((*path, "model"), f"no pool serves this model{meant(kind.model, models)}; {', '.join(models)}")
         _check_slo(kind.slo, (*path, "slo"), refuse)
     tenants = [tenant.name for tenant in scenario.workload.tenants]
     for place, limit in enumerate(scenario.cluster.gateway.rate_limits):
         if limit.tenant != "*" and limit.tenant not in tenants:
             raise refuse(
                 ("cluster", "gateway", "rate_limits", place, "tenant"),
-                f"there is no such tenant{_meant(limit.tenant, tenants)}; expected one of {', '.join(tenants)}, or *",
+                f"there is no such tenant{meant(limit.tenant, tenants)}; expected one of {', '.join(tenants)}, or *",
             )
 
 
@@ -109,7 +123,7 @@ def _check_slo(slo: Slo, path: KeyPath, refuse: Refuse) -> None:
         if getattr(slo, name) == 0:
             raise refuse((*path, name), "nothing can take no time; expected more than 0")
     if slo.ttft is not None and slo.e2e is not None and slo.e2e < slo.ttft:
-        raise refuse((*path, "e2e"), f"no answer can end before its first token is due ({slo.ttft:g} s); expected more")
+        raise refuse((*path, "e2e"), f"an answer ends after its first token; expected {written(slo.ttft)} or more")
 
 
 def _check_unique(names: list[str], path: KeyPath, refuse: Refuse) -> None:
@@ -149,8 +163,13 @@ def _check_hardware(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
             find(name)
         except HardwareError as error:
             raise refuse((*path, key), str(error)) from error
+    longest = find_model(pool.model).max_model_len
+    if pool.max_model_len is not None and pool.max_model_len > longest:
+        raise refuse(
+            (*path, "max_model_len"), f"expected at most {longest}, the context that {pool.model} was made for"
+        )
     try:
-        kv_blocks_for(
+        num_blocks = pool.num_gpu_blocks or kv_blocks_for(
             pool.gpu,
             pool.model,
             tensor_parallel=pool.tensor_parallel,
@@ -163,6 +182,15 @@ def _check_hardware(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
         )
     except HardwareError as error:
         raise refuse((*path, "gpu"), str(error)) from error
+    room, longest = num_blocks * pool.block_size, pool.max_model_len or longest
+    if room < longest:
+        # the engine itself refuses to start, since a request of that length could never run
+        key = "num_gpu_blocks" if pool.num_gpu_blocks else "max_model_len" if pool.max_model_len else "gpu"
+        raise refuse(
+            (*path, key),
+            f"the KV cache holds {room} tokens and a request may have {longest}; expected `max_model_len: {room}` "
+            "or less, or more memory for the cache",
+        )
 
 
 def _check_policy(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
@@ -177,7 +205,6 @@ def _check_policy(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
 
 
 def _check_faults(scenario: Scenario, refuse: Refuse) -> None:
-    duration = _duration(scenario)
     pools = {pool.name or pool.engine: pool for pool in scenario.cluster.pools}
     for place, fault in enumerate(scenario.faults):
         path: KeyPath = ("faults", place)
@@ -185,14 +212,16 @@ def _check_faults(scenario: Scenario, refuse: Refuse) -> None:
         if fault.target not in known:
             raise refuse(
                 (*path, "target"),
-                f"there is no such target of a {fault.kind}{_meant(fault.target, known)}; {_some(known)}",
+                f"there is no such target of a {fault.kind}{meant(fault.target, known)}; {one_of(known)}",
             )
-        if duration is not None and fault.at >= duration:
-            raise refuse((*path, "at"), f"the workload ends after {duration:g} s; expected an earlier time")
-        if fault.kind == "slow_replica" and fault.factor is None:
-            raise refuse(path, "a slow_replica needs `factor`, how many times slower a step is")
-        if fault.kind == "error_burst" and fault.share is None:
-            raise refuse(path, "an error_burst needs `share`, the share of requests answered 500")
+        if fault.lasts == 0:
+            raise refuse((*path, "lasts"), "nothing would happen; expected more than 0")
+        for key, (kind, meaning) in FAULT_KEYS.items():
+            is_given = getattr(fault, key) is not None
+            if fault.kind == kind and not is_given:
+                raise refuse(path, f"a {kind} needs `{key}`, {meaning}")
+            if fault.kind != kind and is_given:
+                raise refuse((*path, key), f"a {fault.kind} has no `{key}`; it belongs to a {kind}")
 
 
 def _targets(kind: str, pools: dict[str, Pool]) -> list[str]:
@@ -218,15 +247,5 @@ def _check_expectations(scenario: Scenario, refuse: Refuse) -> None:
         if expectation.subject not in subjects:
             raise refuse(
                 ("expect", place),
-                f"there is no class {expectation.subject!r}{_meant(expectation.subject, subjects)}; {_some(subjects)}",
+                f"there is no class {expectation.subject!r}{meant(expectation.subject, subjects)}; {one_of(subjects)}",
             )
-
-
-def _meant(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, 1, 0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _some(known: list[str]) -> str:
-    shown = ", ".join(known[:8])
-    return f"expected one of {shown}{', …' if len(known) > 8 else ''}"

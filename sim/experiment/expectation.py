@@ -6,8 +6,9 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
+from math import isfinite
 
+from sim.experiment.suggest import meant
 from sim.experiment.units import per_second, seconds
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -17,10 +18,11 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 PLAIN_MEASURES = ("slo_attainment", "error_rate", "refused_rate", "goodput", "throughput", "output_tokens_per_second")
+SHARES = ("slo_attainment", "error_rate", "refused_rate")
 LATENCY_MEASURES = ("ttft", "tpot", "itl", "e2e")
 
 _SENTENCE = re.compile(r"\s*([\w-]+)\.(\w+)\s*(>=|<=|>|<)\s*(\S+)\s*")
-_PERCENTILE = re.compile(r"(ttft|tpot|itl|e2e)_p(\d{1,2}(?:\.\d+)?)")
+_PERCENTILE = re.compile(r"(ttft|tpot|itl|e2e)_p(?!0+(?:\.0+)?$)(\d{1,2}(?:\.\d+)?)")
 
 
 class NotAnExpectation(ValueError):
@@ -62,19 +64,21 @@ def parse(text: str) -> Expectation:
     latency = _PERCENTILE.fullmatch(measure)
     if latency is None and measure not in PLAIN_MEASURES:
         known = [*PLAIN_MEASURES, *(f"{name}_p{p}" for name in LATENCY_MEASURES for p in (50, 90, 95, 99))]
-        close = get_close_matches(measure, known, 1, 0.4)
         raise NotAnExpectation(
-            f"there is no measure {measure!r}{f' (did you mean {close[0]!r}?)' if close else ''}; "
+            f"there is no measure {measure!r}{meant(measure, known, 0.4)}; "
             f"there are {', '.join(PLAIN_MEASURES)}, and ttft_p95, tpot_p50 and the like"
         )
     return Expectation(text.strip(), subject, measure, comparison, _threshold(value, measure, is_latency=bool(latency)))
 
 
 def _threshold(value: str, measure: str, *, is_latency: bool) -> float:
+    wanted = "a duration such as 800ms" if is_latency else "a number such as 0.95, or a rate such as 4/s"
     try:
-        if is_latency:
-            return seconds(value)
-        return per_second(value) if "/" in value else float(value)
+        threshold = seconds(value) if is_latency else per_second(value) if "/" in value else float(value)
     except ValueError as error:
-        wanted = "a duration such as 800ms" if is_latency else "a number such as 0.95, or a rate such as 4/s"
         raise NotAnExpectation(f"{measure} is compared with {value!r}; expected {wanted}") from error
+    if not isfinite(threshold) or threshold < 0:
+        raise NotAnExpectation(f"{measure} is compared with {value!r}; expected {wanted}")
+    if measure in SHARES and threshold > 1:
+        raise NotAnExpectation(f"{measure} is a share and is compared with {value}; expected 0 to 1, such as 0.95")
+    return threshold

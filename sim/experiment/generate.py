@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sim.experiment.arrivals import arrival_times, duration_of
 from sim.experiment.draft import Draft
+from sim.experiment.errors import InputError
 from sim.experiment.lengths import draw_counts
 from sim.experiment.prompts import prepend_prefixes
 from sim.experiment.recorded import from_trace
@@ -19,6 +20,7 @@ from sim.experiment.schema import Arrivals, Pool, Scenario, WorkloadBlock
 from sim.experiment.sessions import converse
 from sim.experiment.streams import stream
 from sim.experiment.tenancy import assign
+from sim.experiment.units import written
 from sim.experiment.workload import Workload, WorkloadRequest
 
 if TYPE_CHECKING:
@@ -94,7 +96,10 @@ def _draft(loaded: LoadedScenario, seed: int) -> Draft:
 
 def _from_arrivals(block: WorkloadBlock, arrivals: Arrivals, loaded: LoadedScenario, seed: int) -> Draft:
     duration = duration_of(arrivals, block.duration) or 0.0
-    times = arrival_times(arrivals, duration, loaded.base_dir, stream(seed, "arrivals"))
+    try:
+        times = arrival_times(arrivals, duration, loaded.base_dir, stream(seed, "arrivals"))
+    except InputError as error:
+        raise loaded.error(("workload", "arrivals", "curve"), str(error)) from error
     classes = assign(_shares(block), [""] * len(times), stream(seed, "classes"))
     if block.sessions is not None:
         return converse(times, classes, lambda of: _lengths(block, of, seed), block.sessions, duration, seed)
@@ -190,10 +195,9 @@ def _emit(draft: Draft, scenario: Scenario, seed: int) -> tuple[WorkloadRequest,
 def _check_times(loaded: LoadedScenario, duration: float) -> None:
     """Refuse what lies outside the run; how long a trace goes on is known only now."""
     scenario = loaded.scenario
+    end = f"the workload ends after {written(duration)}"
     if scenario.measure.warm_up >= duration:
-        raise loaded.error(("measure", "warm_up"), f"the workload ends after {duration:g} s; expected a shorter one")
+        raise loaded.error(("measure", "warm_up"), f"{end}; expected a shorter one")
     for place, fault in enumerate(scenario.faults):
         if fault.at >= duration:
-            raise loaded.error(
-                ("faults", place, "at"), f"the workload ends after {duration:g} s; expected an earlier time"
-            )
+            raise loaded.error(("faults", place, "at"), f"{end}; expected an earlier time")

@@ -34,21 +34,6 @@ def draw_counts(distribution: Distribution, count: int, random: np.random.Genera
     return np.maximum(1, np.rint(draw(distribution, count, random))).astype(np.int64)
 
 
-def mean_of(distribution: Distribution) -> float:
-    """Return the mean before clipping."""
-    match distribution.kind:
-        case "uniform":
-            return ((distribution.min or 0.0) + (distribution.max or 0.0)) / 2
-        case "lognormal":
-            mu, sigma = _lognormal(distribution)
-            return float(2.718281828459045 ** (mu + sigma * sigma / 2))
-        case "empirical":
-            values, weights = distribution.values or (), distribution.weights or (1.0,) * len(distribution.values or ())
-            return sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
-        case _:
-            return distribution.mean or 0.0
-
-
 def _raw(distribution: Distribution, count: int, random: np.random.Generator) -> NDArray[np.float64]:
     import numpy as np
 

@@ -5,7 +5,6 @@ Knows nothing of formats (`traces`) and of what requests are for (`generate`).
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,9 @@ from sim.experiment.draft import Draft
 from sim.experiment.scenario import KeyPath, LoadedScenario
 from sim.experiment.schema import Trace
 from sim.experiment.streams import stream
+from sim.experiment.suggest import meant
 from sim.experiment.traces import TraceRows, read_trace
+from sim.experiment.units import written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,9 +61,7 @@ def _read(loaded: LoadedScenario, trace: Trace) -> TraceRows:
     path = loaded.base_dir / trace.file
     if not path.is_file():
         others = sorted(other.name for other in path.parent.glob("*")) if path.parent.is_dir() else []
-        close = get_close_matches(path.name, others, 1, 0.5)
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
-        raise loaded.error((*_HERE, "file"), f"there is no trace file {str(path)!r}{meant}")
+        raise loaded.error((*_HERE, "file"), f"there is no trace file {str(path)!r}{meant(path.name, others)}")
     return read_trace(path, trace.format)
 
 
@@ -89,12 +88,11 @@ def _take_window(draft: Draft, loaded: LoadedScenario, trace: Trace) -> None:
     if end > draft.duration:
         raise loaded.error(
             (*_HERE, "window"),
-            f"the window goes from {start:g} s to {end:g} s, the trace from 0 s to {draft.duration:g} s; "
-            "expected a window inside the trace",
+            f"the window ends at {written(end)}, the trace at {written(draft.duration)}; expected no later",
         )
     draft.keep((draft.at >= start) & (draft.at < end), "outside the window")
     if not len(draft):
-        raise loaded.error((*_HERE, "window"), f"the window from {start:g} s to {end:g} s holds no request")
+        raise loaded.error((*_HERE, "window"), f"no request is between {written(start)} and {written(end)}")
     draft.at, draft.duration = draft.at - start, end - start
 
 

@@ -1,6 +1,6 @@
 """Reading a scenario file: YAML with line numbers, overrides, the schema, and errors that say where and what.
 
-Start at `load`. What a block means is in `schema`; what no type can say is in `checks`.
+Start at `load`. What a block means is in `schema`; what no type can say is in `checks`; `--set` is in `overrides`.
 """
 
 from __future__ import annotations
@@ -8,23 +8,21 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from sim.experiment.errors import InputError
-from sim.experiment.schema import Block, Scenario
+from sim.experiment.errors import ScenarioError
+from sim.experiment.explain import KeyPath, explain
+from sim.experiment.overrides import apply
+from sim.experiment.schema import Scenario
+from sim.experiment.suggest import meant
 
-KeyPath = tuple[str | int, ...]
-
-
-class ScenarioError(InputError):
-    """A scenario file or an override that cannot be flown."""
+__all__ = ["KeyPath", "LoadedScenario", "ScenarioError", "Source", "find", "load", "parse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,41 +53,48 @@ class Source:
     overridden: dict[KeyPath, str]
 
     def where(self, path: KeyPath) -> str:
-        """Return `file:line: key.path` of a place, or of the nearest one around it that exists."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.overridden:
-                return f"--set {self.overridden[path[:length]]}: {dotted(path)}"
+        """Return `file:line: key.path` of a place, or the `--set` that put it there."""
+        for place, override in self.overridden.items():
+            if path[: len(place)] == place or (place[: len(path)] == path and not self._stands_in_the_file(path)):
+                return f"--set {override}: {dotted(path)}"
         return f"{self.name}:{self._line(path)}: {dotted(path)}" if path else f"{self.name}:1"
 
-    def value(self, path: KeyPath) -> Any:
-        """Return what stands at a place, None when nothing does."""
-        node: Any = self.tree
-        for part in path:
-            try:
-                node = node[part]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return node
-
     def error(self, path: KeyPath, problem: str) -> ScenarioError:
-        """Make the error for a place: where, the value, and what was expected."""
-        value = self.value(path)
-        shown = "" if value is None or isinstance(value, dict | list) else f" {str(value)!r}:"
-        return ScenarioError(f"{self.where(path)}:{shown} {problem}")
+        """Make the error for a place, or for the plain value that stands above it: where, what, and what was meant."""
+        node: Any = self.tree
+        for length, part in enumerate(path):
+            if not isinstance(node, dict | list):
+                path = path[:length]
+                break
+            try:
+                node = node[part]  # type: ignore[index]  # a name in a mapping, a number in a list
+            except (LookupError, TypeError):
+                node = None
+                break
+        inside = [override for place, override in self.overridden.items() if place[: len(path)] == path != place]
+        with_set = f" (with --set {inside[-1]})" if inside and self._stands_in_the_file(path) else ""
+        return ScenarioError(f"{self.where(path)}:{_shown(node)} {problem}{with_set}")
+
+    def _stands_in_the_file(self, path: KeyPath) -> bool:
+        return self._walk(path)[1] == len(path)
 
     def _line(self, path: KeyPath) -> int:
+        return self._walk(path)[0]
+
+    def _walk(self, path: KeyPath) -> tuple[int, int]:
+        """Return the line of the deepest part of a place that the file has, and how many parts that is."""
         node: Any = self.tree
         line = 1
-        for part in path:
+        for length, part in enumerate(path):
             try:
                 if isinstance(node, CommentedMap):
                     line = node.lc.key(part)[0] + 1
                 elif isinstance(node, CommentedSeq):
                     line = node.lc.item(part)[0] + 1
                 node = node[part]
-            except (KeyError, IndexError, TypeError, AttributeError):
-                break
-        return line
+            except (LookupError, TypeError, AttributeError):
+                return line, length
+        return line, len(path)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
@@ -123,15 +128,25 @@ def parse(
 
     source = Source(name, _tree(text, name), {})
     for override in overrides:
-        _override(source, override)
+        source.overridden[apply(override, source.tree)] = override
     try:
         scenario = Scenario.model_validate(_plain(source.tree))
     except ValidationError as invalid:
-        raise _explain(source, invalid) from invalid
+        raise explain(invalid, source) from invalid
+    except RecursionError:
+        raise ScenarioError(f"{name}: a part of it contains itself (an anchor inside its own node)") from None
     base = base_dir or Path()
     check(scenario, source, base)
     flown = _dump(source.tree) if overrides else text
     return LoadedScenario(scenario, flown, path or Path(name), base, source)
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    if isinstance(value, bool):
+        return f" {str(value).lower()}:"
+    return f" {str(value)!r}:" if isinstance(value, str) else f" {value}:"
 
 
 def dotted(path: KeyPath) -> str:
@@ -140,15 +155,21 @@ def dotted(path: KeyPath) -> str:
 
 
 def find(name: str, directories: Iterable[Path]) -> Path:
-    """Find a scenario by path, or by its bare name in the first directory that has it."""
+    """Find a scenario by path, or by its bare name in the first directory that has it.
+
+    Raises:
+        ScenarioError: no directory has it.
+    """
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
-    for directory in directories:
-        candidate = directory / f"{name}.yaml"
-        if candidate.exists():
-            return candidate
-    return path
+    shipped = {found.stem: found for directory in reversed([*directories]) for found in directory.glob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    raise ScenarioError(
+        f"{name}: there is no such file or shipped scenario{meant(name, shipped)}; "
+        f"expected a path, or one of {', '.join(sorted(shipped))}"
+    )
 
 
 def _tree(text: str, name: str) -> CommentedMap:
@@ -183,51 +204,6 @@ class YamlFloat(float):
     """A float as the file has it: a number, but no duration and no rate."""
 
 
-def _override(source: Source, override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ScenarioError(f"--set {override}: expected key=value, such as cluster.pools.0.replicas=3")
-    node: Any = source.tree
-    path: list[str | int] = []
-    for position, part in enumerate(parts := key.split(".")):
-        index = _child(source, node, part, override, path)
-        path.append(index)
-        if position == len(parts) - 1:
-            node[index] = _tree_value(value, override)
-        else:
-            if isinstance(node, CommentedMap) and (index not in node or isinstance(node[index], str)):
-                node[index] = CommentedMap()
-            node = node[index]
-    source.overridden[tuple(path)] = override
-
-
-def _child(source: Source, node: Any, part: str, override: str, path: list[str | int]) -> str | int:
-    if isinstance(node, CommentedMap):
-        return part
-    if not isinstance(node, CommentedSeq):
-        raise ScenarioError(
-            f"--set {override}: {'.'.join(map(str, path))} has no parts, so {part!r} cannot be set in it"
-        )
-    names = {
-        str(item.get("name") or item.get("engine")): place for place, item in enumerate(node) if isinstance(item, dict)
-    }
-    if part.isdigit() and int(part) < len(node):
-        return int(part)
-    if part in names:
-        return names[part]
-    raise ScenarioError(
-        f"--set {override}: {'.'.join(map(str, path))} has {len(node)} entries ({', '.join(names) or 'unnamed'}); "
-        f"expected 0 to {len(node) - 1} or a name{_meant(part, names)}"
-    )
-
-
-def _tree_value(value: str, override: str) -> Any:
-    try:
-        return YAML(typ="rt").load(value)
-    except YAMLError as error:
-        raise ScenarioError(f"--set {override}: {value!r} is not a YAML value") from error
-
-
 def _dump(tree: CommentedMap) -> str:
     out = io.StringIO()
     writer = YAML(typ="rt")
@@ -236,55 +212,8 @@ def _dump(tree: CommentedMap) -> str:
     return out.getvalue()
 
 
-def _explain(source: Source, invalid: ValidationError) -> ScenarioError:
-    errors = invalid.errors(include_url=False)
-    # an unknown key explains a missing one, so it is told first
-    error = min(errors, key=lambda found: (found["type"] != "extra_forbidden", found["type"] == "missing"))
-    path: KeyPath = tuple(part for part in error["loc"])
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
-        return ScenarioError(
-            f"{source.where(path)}: unknown key {path[-1]!r}{_meant(str(path[-1]), known)}; "
-            f"expected one of {', '.join(sorted(known))}{more}"
-        )
-    if error["type"] == "missing":
-        return ScenarioError(f"{source.where(path)}: the key {path[-1]!r} is missing{more}")
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    message = message[0].lower() + message[1:]
-    if error["type"] == "literal_error":
-        choices = [choice.strip("' ") for choice in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
-        message = f"expected one of {', '.join(choices)}{_meant(str(error['input']), choices)}"
-    elif message.startswith("input should be"):
-        message = "expected" + message.removeprefix("input should be")
-    return ScenarioError(f"{source.error(path, message)}{more}")
-
-
-def _keys_at(path: KeyPath) -> list[str]:
-    """Return the keys that the schema knows at a place."""
-    block: type[BaseModel] = Scenario
-    for part in path:
-        if isinstance(part, str) and part in block.model_fields:
-            block = _block_in(block.model_fields[part].annotation) or block
-    return list(block.model_fields)
-
-
-def _block_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Block):
-        return annotation
-    for argument in get_args(annotation):
-        if found := _block_in(argument):
-            return found
-    return None
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), 1, 0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _nearest_file(path: Path) -> str:
     directory = path.parent
     if not directory.is_dir():
         return f"; there is no directory {str(directory)!r} either"
-    return _meant(path.name, [other.name for other in directory.glob("*.yaml")])
+    return meant(path.name, [other.name for other in directory.glob("*.yaml")])

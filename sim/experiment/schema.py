@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_v
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from sim.experiment.units import DURATION_SCHEMA, Duration, Rate
+from sim.experiment.units import DURATION_SCHEMA, Duration, Rate, written
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Count = Annotated[float, Field(ge=0, strict=True)]
@@ -408,3 +408,22 @@ class Scenario(Block):
     expect: tuple[str, ...] = ()
     """Verdicts, such as `chat.slo_attainment >= 0.95`, `all.error_rate < 0.01`, `chat.ttft_p95 <= 800ms`."""
     plan: Plan | None = None
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file, with defaults as a file would have them."""
+    document = Scenario.model_json_schema()
+    for block in [document, *document["$defs"].values()]:
+        for about in _fields(block):
+            is_duration = about.get("examples") == DURATION_SCHEMA["examples"]
+            if is_duration and isinstance(about.get("default"), float):
+                about["default"] = written(about["default"])
+            # a default that is a whole block is what leaving it out means; it would not validate in the file's units
+            if isinstance(about.get("default"), dict):
+                del about["default"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def _fields(block: JsonSchemaValue) -> list[dict[str, Any]]:
+    ways = [block, *block.get("anyOf", [])]
+    return [about for way in ways for about in way.get("properties", {}).values()]

@@ -31,6 +31,17 @@ def seconds(given: object) -> float:
     return sum(float(number) * SECONDS[unit] for number, unit in _PART.findall(match[0]))
 
 
+def written(duration: float) -> str:
+    """Write seconds as a scenario would, exactly enough to be read back: `1h30m`, `58m22s`, `2.5s`, `80ms`, `0s`."""
+    if duration < 1 or duration > 1e9:
+        return f"{duration * 1e3:.12g}ms" if 0 < duration < 1 else f"{duration:.15g}s"
+    parts, rest = [], duration
+    for unit in ("d", "h", "m"):
+        whole, rest = divmod(rest, SECONDS[unit])
+        parts += [f"{whole:.0f}{unit}"] if whole else []
+    return "".join(parts) + (f"{rest:.12g}s" if rest or not parts else "")
+
+
 def per_second(given: object) -> float:
     """Read `12/s`, `90/min`, `400/h` as a rate per second; floats come from code.
 
