@@ -213,12 +213,14 @@ class Engine:
         if plan.steps:
             return plan.end * SECONDS_PER_TICK
         self._is_simulated = True
-        if self._due is None:
+        due = self._due
+        if due is None:
             return None
-        self._begin(self._due)
+        self._begin(due)
         if plan.steps:
             return plan.end * SECONDS_PER_TICK
-        return None if self._due is None else self._due * SECONDS_PER_TICK
+        due = self._due
+        return None if due is None else due * SECONDS_PER_TICK
 
     def advance(self, now: float) -> list[Event]:
         """Pass the time up to `now`, and give the events since the last call, in order of time."""
