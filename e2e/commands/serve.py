@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -35,20 +34,16 @@ def serve(
 
     windtunnel serve my.yaml --port 8000 --logs /tmp/logs
     """
-    from e2e.rungs.processes import Crew
+    from e2e.rungs.processes import Crew, is_free
     from e2e.rungs.stack import add_stack
     from sim.experiment.scenario import load
 
     loaded = load(find_scenario(scenario), override or ())
-    if port is not None:
-        _require_free(port)
+    if port is not None and not is_free(port):
+        raise InputError(f"--port {port}: somebody listens there; choose another, or none for a free one")
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch, Crew(logs or Path(scratch)) as crew:
-        stack = add_stack(crew, loaded)
-        if port is not None:
-            stack.gateway.port = port
-        for process in stack.all:
-            crew.start(process)
-        crew.wait_until_ready(stack.all)
+        stack = add_stack(crew, loaded, gateway_port=port)
+        stack.start(crew)
         print(_welcome(stack, loaded.scenario.cluster.pools[0].model), flush=True)
         _stay(crew, stack)
 
@@ -85,10 +80,3 @@ def _stay(crew: Crew, stack: Stack) -> None:
     gone = next(process for process in stack.all if not process.is_running)
     code = gone.handle.returncode if gone.handle else None
     raise InputError(f"{gone.name} ended with code {code}:{gone.log_tail()}")
-
-
-def _require_free(port: int) -> None:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        raise InputError(f"--port {port}: {error.strerror}; choose another, or none for a free one") from error

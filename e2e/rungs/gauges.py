@@ -17,6 +17,11 @@ _WORKER_GAUGES = {
     "vllm:num_requests_waiting": "queue_depth",
     "vllm:kv_cache_usage_perc": "kv_usage",
 }
+_SERVER_GAUGES = {
+    "windtunnel_router_queue_depth": ("router", "queue"),
+    "windtunnel_router_in_flight": ("router", "in_flight"),
+    "windtunnel_gateway_in_flight": ("gateway", "in_flight"),
+}
 
 
 class GaugeWatch:
@@ -46,22 +51,22 @@ class GaugeWatch:
             number = 0
             while not self._stop.wait(max(0.0, self._zero + number * self._interval - time.monotonic())):
                 at = number * self._interval
-                for found in threads.map(partial(self._worker, at), self._stack.workers):
-                    self.samples += found
-                self.samples += self._router(at)
+                found = list(threads.map(partial(self._worker, at), self._stack.workers))
+                self.samples += [sample for samples in found for sample in samples]
+                ready = {name for name, samples in zip(self._stack.workers, found, strict=True) if samples}
+                for pool in self._stack.pools:
+                    there = sum(1 for worker in self._stack.workers_of(pool) if worker.name in ready)
+                    self.samples.append((at, f"pool/{pool}", "ready", float(there)))
+                self.samples += self._servers(at)
                 number = max(number + 1, int((time.monotonic() - self._zero) / self._interval))
 
     def _worker(self, at: float, name: str) -> Samples:
         found = _scrape(self._stack.workers[name].url)
         return [(at, f"replica/{name}", measure, found[m]) for m, measure in _WORKER_GAUGES.items() if m in found]
 
-    def _router(self, at: float) -> Samples:
-        found = _scrape(self._stack.router.url)
-        if not found:
-            return []
-        queue = found.get("windtunnel_router_queue_depth", 0.0)
-        flying = found.get("windtunnel_router_in_flight", 0.0)
-        return [(at, "router", "queue", queue), (at, "router", "in_flight", flying)]
+    def _servers(self, at: float) -> Samples:
+        found = _scrape(self._stack.router.url) | _scrape(self._stack.gateway.url)
+        return [(at, who, measure, found[name]) for name, (who, measure) in _SERVER_GAUGES.items() if name in found]
 
 
 def _scrape(url: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from e2e.progress import Progress
 from e2e.rungs.processes import Crew
-from e2e.rungs.stack import Stack, add_stack
+from e2e.rungs.stack import add_stack
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
@@ -24,7 +24,14 @@ from sim.experiment.workload import Workload
 RUNG = "local"
 
 
-def fly(loaded: LoadedScenario, workload: Workload, out_dir: Path, progress: Progress | None = None) -> RunRecord:
+def fly(
+    loaded: LoadedScenario,
+    workload: Workload,
+    out_dir: Path,
+    progress: Progress | None = None,
+    *,
+    seed: int | None = None,
+) -> RunRecord:
     """Fly a workload through the scenario's cluster as processes; logs go to `out_dir`.
 
     Raises:
@@ -40,7 +47,7 @@ def fly(loaded: LoadedScenario, workload: Workload, out_dir: Path, progress: Pro
         scenario_name=scenario.name,
         scenario_yaml=loaded.yaml_text,
         rung=RUNG,
-        seed=scenario.seed,
+        seed=scenario.seed if seed is None else seed,
         workload_hash=workload.content_hash,
         warm_up_seconds=scenario.measure.warm_up,
         duration_seconds=workload.duration_seconds,
@@ -48,9 +55,9 @@ def fly(loaded: LoadedScenario, workload: Workload, out_dir: Path, progress: Pro
     )
     with Crew(out_dir) as crew:
         stack = add_stack(crew, loaded)
-        _start(crew, stack)
+        starting_seconds = stack.start(crew)
         gauges = GaugeWatch(stack, scenario.measure.sample_interval)
-        mischief = Mischief(scenario, crew, stack)
+        mischief = Mischief(scenario, crew, stack, starting_seconds)
         busy = _CpuBusy()
 
         def on_start(zero: float) -> None:
@@ -69,6 +76,7 @@ def fly(loaded: LoadedScenario, workload: Workload, out_dir: Path, progress: Pro
         record.diagnostics["cpu_busy_share"] = busy.share()
         record.samples, record.events = gauges.samples, mischief.events
         record.decisions = read_decisions(out_dir / "decisions.jsonl", result.zero)
+        _attribute(record)
     record.facts["cost_per_hour"] = _cost_per_hour(scenario)
     return record
 
@@ -96,18 +104,18 @@ def read_decisions(path: Path, zero: float) -> list[Any]:
 def _decision(entry: dict[str, Any], zero: float) -> Any:
     # the replay's request ids end in the index; the router adds its own serial
     index = entry["request"].partition("#")[0].rpartition("-")[2]
-    if not index.isdigit():
+    if not index.isdigit() or entry["kind"] == "fail":
         return None
     scores = tuple((name, score) for name, score in entry.get("scores", ()))
     return entry["at"] - zero, int(index), entry["attempt"], entry["endpoint"], entry["reason"], scores
 
 
-def _start(crew: Crew, stack: Stack) -> None:
-    for process in stack.workers.values():
-        crew.start(process)
-    crew.start(stack.router)
-    crew.start(stack.gateway)
-    crew.wait_until_ready(stack.all)
+def _attribute(record: RunRecord) -> None:
+    """Say which attempt and endpoint a request had, also where its answer did not: the log knows of all of them."""
+    attempts, endpoints = record.requests["attempts"], record.requests["endpoint"]
+    for _, index, attempt, endpoint, _, _ in record.decisions:
+        if endpoint:
+            attempts[index], endpoints[index] = attempt, endpoint
 
 
 def _require_servers() -> None:

@@ -5,84 +5,155 @@ from __future__ import annotations
 import sched
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-from e2e.rungs.processes import Crew, Process, post
+from e2e.rungs.processes import Crew, Process, post, state_of
 from e2e.rungs.stack import Stack
+from sim.cluster.faults import DEFAULT_ERROR_SHARE, DEFAULT_SLOWNESS
 from sim.experiment.schema import Fault, Scenario
+
+LOOK_SECONDS = 0.1
 
 
 class Mischief:
-    """A thread that does each fault at its time and undoes it when it is over."""
+    """A thread that does each fault at its time and undoes it when it is over. `stop` tells what went wrong in it."""
 
-    def __init__(self, scenario: Scenario, crew: Crew, stack: Stack) -> None:
+    def __init__(self, scenario: Scenario, crew: Crew, stack: Stack, starting_seconds: float) -> None:
         self.events: list[dict[str, Any]] = []
         self._scenario = scenario
         self._crew = crew
         self._stack = stack
+        self._starting_seconds = starting_seconds
+        """How long a worker's process takes to serve: part of every cold start."""
+        self._zero = 0.0
+        self._active: dict[tuple[str, str], list[float]] = {}
+        """Strengths of the faults under way, by worker and kind."""
+        self._problem: BaseException | None = None
         self._stop = threading.Event()
         self._agenda = sched.scheduler(time.monotonic, self._sleep)
-        self._thread = threading.Thread(target=self._agenda.run, name="faults", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
 
     def start(self, zero: float) -> None:
         """Put every fault on the agenda, from `zero` on the monotonic clock."""
+        self._zero = zero
         for fault in self._scenario.faults:
             self._agenda.enterabs(zero + fault.at, 1, self._begin, (fault,))
         self._thread.start()
 
     def stop(self) -> None:
-        """Forget what is still to come."""
+        """Forget what is still to come.
+
+        Raises:
+            OSError: a fault could not be done.
+        """
         self._stop.set()
-        for entry in self._agenda.queue:
-            self._agenda.cancel(entry)
+        if self._thread.is_alive():
+            self._thread.join(10)
+        if self._problem is not None:
+            raise self._problem
+
+    def _run(self) -> None:
+        try:
+            self._agenda.run()
+        except OSError as error:
+            self._problem = error
 
     def _sleep(self, seconds: float) -> None:
-        self._stop.wait(seconds)
+        if self._stop.wait(seconds):
+            for entry in self._agenda.queue:
+                self._agenda.cancel(entry)
 
     def _begin(self, fault: Fault) -> None:
         if self._stop.is_set():
             return
         names = self._targets(fault.target)
-        self.events.append(
-            {
-                "at": fault.at,
-                "kind": fault.kind,
-                "target": fault.target,
-                "lasts": fault.lasts,
-                "about": ", ".join(names),
-            }
-        )
+        self._note(fault.kind, fault.target, ", ".join(names), fault.lasts)
         for name in names:
             self._do(fault, self._stack.workers[name])
 
     def _do(self, fault: Fault, worker: Process) -> None:
-        control = f"{worker.url}/control"
         match fault.kind:
-            case "replica_crash" | "node_loss":
+            case "replica_crash":
                 self._crew.kill(worker)
-                cold_start = next(
-                    p.cold_start for p in self._scenario.cluster.pools if p.model == worker.config["model"]
-                )
-                self._later(fault.lasts + cold_start, self._crew.start, worker)
-            case "slow_replica":
-                post(f"{control}/slow", {"factor": fault.factor or 2.0})
-                self._later(fault.lasts, post, f"{control}/slow", {"factor": 1.0})
+                self._later(fault.lasts + self._cold_start(worker), self._restart, worker)
+            case "node_loss":
+                # silence, as of a machine that is gone; its process goes unseen, when the machine is back
+                self._strengthen(worker, fault, 1.0)
+                self._later(fault.lasts + self._cold_start(worker), self._replace, worker)
             case "stall":
-                post(f"{control}/stall", {"seconds": fault.lasts})
+                post(f"{worker.url}/control/stall", {"seconds": fault.lasts})
+            case "slow_replica":
+                self._strengthen(worker, fault, fault.factor or DEFAULT_SLOWNESS)
             case "partition":
-                post(f"{control}/faults", {"is_partitioned": True})
-                self._later(fault.lasts, post, f"{control}/faults", {"is_partitioned": False})
+                self._strengthen(worker, fault, 1.0)
             case "error_burst":
-                post(f"{control}/faults", {"error_share": fault.share or 1.0})
-                self._later(fault.lasts, post, f"{control}/faults", {"error_share": 0.0})
+                self._strengthen(worker, fault, fault.share or DEFAULT_ERROR_SHARE)
 
-    def _later(self, seconds: float, what: Any, *arguments: Any) -> None:
+    def _strengthen(self, worker: Process, fault: Fault, strength: float) -> None:
+        """Add a fault that can overlap with its like, and take it away again when it is over."""
+        active = self._active.setdefault((worker.name, fault.kind), [])
+        active.append(strength)
+        self._apply(worker, fault.kind, active)
+        if fault.kind != "node_loss":
+            self._later(fault.lasts, self._weaken, worker, fault.kind, strength)
+
+    def _weaken(self, worker: Process, kind: str, strength: float) -> None:
+        active = self._active.get((worker.name, kind), [])
+        if strength in active:
+            active.remove(strength)
+            if worker.is_running:
+                self._apply(worker, kind, active)
+
+    def _apply(self, worker: Process, kind: str, active: list[float]) -> None:
+        if not worker.is_running:
+            return
+        if kind == "slow_replica":
+            factor = 1.0
+            for strength in active:
+                factor *= strength
+            post(f"{worker.url}/control/slow", {"factor": factor})
+        elif kind == "error_burst":
+            spared = 1.0
+            for strength in active:
+                spared *= 1.0 - strength
+            post(f"{worker.url}/control/faults", {"error_share": 1.0 - spared})
+        else:
+            post(f"{worker.url}/control/faults", {"is_partitioned": bool(active)})
+
+    def _replace(self, worker: Process) -> None:
+        self._crew.kill(worker)
+        self._restart(worker)
+
+    def _restart(self, worker: Process) -> None:
+        """Start a worker anew; what was wrong with it is gone with the old process."""
+        for name, kind in list(self._active):
+            if name == worker.name:
+                del self._active[name, kind]
+        self._crew.start(worker)
+        self._later(LOOK_SECONDS, self._look, worker)
+
+    def _look(self, worker: Process) -> None:
+        """Note when a worker that was started again serves."""
+        if state_of(worker) == "ready":
+            self._note("replica_ready", worker.name, "cold start over", None)
+        elif worker.is_running:
+            self._later(LOOK_SECONDS, self._look, worker)
+
+    def _cold_start(self, worker: Process) -> float:
+        """How long to wait before the process is started, so that it serves when the cold start is over."""
+        return max(0.0, self._stack.pool_of(worker.name).cold_start - self._starting_seconds)
+
+    def _note(self, kind: str, target: str, about: str, lasts: float | None) -> None:
+        at = time.monotonic() - self._zero
+        self.events.append({"at": at, "kind": kind, "target": target, "lasts": lasts, "about": about})
+
+    def _later(self, seconds: float, what: Callable[..., None], *arguments: Any) -> None:
         self._agenda.enter(seconds, 1, what, arguments)
 
     def _targets(self, target: str) -> list[str]:
-        if target in self._stack.nodes:
-            return list(self._stack.nodes[target])
-        pools = {pool.name or pool.engine for pool in self._scenario.cluster.pools}
-        if target in pools:
-            return [name for name in self._stack.workers if name.rpartition("-")[0] == target]
-        return [name for name in self._stack.workers if name == target]
+        if target in self._stack.workers:
+            return [target]
+        if target in self._stack.pools:
+            return [worker.name for worker in self._stack.workers_of(target)]
+        return list(self._stack.nodes.get(target, ()))

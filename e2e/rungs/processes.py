@@ -1,18 +1,19 @@
 """Real processes on loopback: started on free ports, awaited with a deadline, torn down whatever happens, logs kept.
 
-A process dies with this one, also when this one is killed: each is told by the kernel (Linux), and each leads a process
-group of its own that is ended as a whole.
+Each process leads a group of its own that is ended as a whole, and is on a leash (`e2e.rungs.leash`): it dies with
+this process, however this one dies.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,13 +21,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any
+from typing import Any
 
 from sim.experiment.errors import InputError
 
-READY_SECONDS = 60.0
+READY_SECONDS = 90.0
 GRACE_SECONDS = 5.0
-_PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 0.05
+LOWEST_PORT, PORTS_END = 20_000, 32_000
+"""Below the ports that the kernel gives to outgoing connections: one of those could take a crashed server's port, or
+even connect to itself there."""
 
 
 class ProcessFailed(InputError):
@@ -66,42 +70,60 @@ class Process:
 
 @dataclass(slots=True)
 class Crew:
-    """The processes of one flight. Use it as a context: on leaving it every process has ended."""
+    """The processes of one flight. Use it as a context: on leaving it every process has ended.
+
+    SIGTERM ends a flight as Ctrl-C does: through the finally blocks.
+    """
 
     directory: Path
     processes: dict[str, Process] = field(default_factory=dict)
-    _old_handler: Any = None
+    _handlers: dict[signal.Signals, Any] = field(default_factory=dict)
+    _is_ending: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Crew:
         self.directory.mkdir(parents=True, exist_ok=True)
-        # SIGTERM ends a flight as Ctrl-C does: through the finally blocks
-        try:
-            self._old_handler = signal.signal(signal.SIGTERM, _interrupt)
-        except ValueError:
-            self._old_handler = None  # not the main thread: whoever is there handles it
+        if threading.current_thread() is threading.main_thread():
+            self._handlers[signal.SIGTERM] = signal.signal(signal.SIGTERM, _interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._handlers:
+            # the end takes a few seconds at most, and an impatient second Ctrl-C would leave it half done
+            self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with self._lock:
+            self._is_ending = True
         self.stop(self.processes.values())
-        if self._old_handler is not None:
-            signal.signal(signal.SIGTERM, self._old_handler)
+        for process in self.processes.values():
+            _release(process)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
-    def add(self, name: str, module: str, config: dict[str, Any], *, ready_path: str = "/health") -> Process:
-        """Choose a port for a process and write its settings; it is not started yet."""
-        port = free_port()
+    def add(
+        self, name: str, module: str, config: dict[str, Any], *, ready_path: str = "/health", port: int | None = None
+    ) -> Process:
+        """Choose a port for a process, unless one is given; it is not started yet."""
+        port = port or free_port([process.port for process in self.processes.values()])
         process = Process(name, module, config, port, ready_path, self.directory / f"{name}.log")
         self.processes[name] = process
         return process
 
     def start(self, process: Process) -> None:
-        """Start a process, again if it had ended; its log is continued."""
+        """Start a process, again if it had ended; its log is continued. Does nothing once the crew is ending."""
         config = self.directory / f"{process.name}.json"
         config.write_text(json.dumps(process.config, indent=1))
-        command = [sys.executable, "-m", process.module, "--config", str(config), "--port", str(process.port)]
-        with open(process.log_path, "ab") as log:
-            process.handle = _spawn(command, log)
+        command = [sys.executable, "-m", "e2e.rungs.leash", process.module]
+        command += ["--config", str(config), "--port", str(process.port)]
+        with self._lock, open(process.log_path, "ab") as log:
+            if self._is_ending:
+                return
+            _release(process)
+            process.handle = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def wait_until_ready(self, processes: Iterable[Process], seconds: float = READY_SECONDS) -> None:
         """Wait until each answers on its ready path.
@@ -111,8 +133,7 @@ class Crew:
         """
         deadline = time.monotonic() + seconds
         for process in processes:
-            state = "nothing was heard"
-            while (state := _state(process)) != "ready":
+            while (state := state_of(process)) != "ready":
                 if not process.is_running:
                     code = process.handle.returncode if process.handle else None
                     raise ProcessFailed(
@@ -122,13 +143,13 @@ class Crew:
                     raise ProcessFailed(
                         f"{process.name} was not ready after {seconds:g} s (last state: {state}):{process.log_tail()}"
                     )
-                time.sleep(0.05)
+                time.sleep(POLL_SECONDS)
 
     def kill(self, process: Process) -> None:
         """Kill a process as a crash does."""
-        if process.handle is not None and process.is_running:
-            os.killpg(process.handle.pid, signal.SIGKILL)
-            process.handle.wait(GRACE_SECONDS)
+        if process.is_running:
+            _signal(process, signal.SIGKILL)
+            _gone(process, GRACE_SECONDS)
 
     def stop(self, processes: Iterable[Process]) -> None:
         """Ask processes to end, all at once, and kill what has not ended within the grace period."""
@@ -137,19 +158,30 @@ class Crew:
             _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
         for process in alive:
-            assert process.handle is not None
-            try:
-                process.handle.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
-                process.handle.wait(GRACE_SECONDS)
+            if not _gone(process, max(0.1, deadline - time.monotonic())):
+                self.kill(process)
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def free_port(taken: Iterable[int] = ()) -> int:
+    """Return a port of loopback that nobody listens on at this moment.
+
+    Raises:
+        ProcessFailed: there is none.
+    """
+    candidates = random.sample(range(LOWEST_PORT, PORTS_END), 200)
+    for port in candidates:
+        if port not in taken and is_free(port):
+            return port
+    raise ProcessFailed(f"no port of loopback between {LOWEST_PORT} and {PORTS_END} is free")
+
+
+def is_free(port: int) -> bool:
+    """Say whether a server could listen on a port of loopback."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def post(url: str, payload: dict[str, Any], seconds: float = 5.0) -> None:
@@ -162,7 +194,8 @@ def post(url: str, payload: dict[str, Any], seconds: float = 5.0) -> None:
     urllib.request.urlopen(request, timeout=seconds).close()
 
 
-def _state(process: Process) -> str:
+def state_of(process: Process) -> str:
+    """Ask a process on its ready path; return `ready`, or what it said instead."""
     try:
         with urllib.request.urlopen(process.url + process.ready_path, timeout=2) as answer:
             return "ready" if answer.status == 200 else f"status {answer.status}"
@@ -173,21 +206,21 @@ def _state(process: Process) -> str:
         return str(error)
 
 
-def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+def _gone(process: Process, seconds: float) -> bool:
+    """Wait until a process has ended, and let go of its leash; say whether it has."""
+    assert process.handle is not None
+    try:
+        process.handle.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    _release(process)
+    return True
 
-    def die_with_parent() -> None:
-        if libc is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
+def _release(process: Process) -> None:
+    """Let go of the leash of a process that has ended."""
+    if process.handle is not None and process.handle.stdin is not None:
+        process.handle.stdin.close()
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
@@ -195,6 +228,7 @@ def _signal(process: Process, number: signal.Signals) -> None:
     try:
         os.killpg(process.handle.pid, number)
     except ProcessLookupError:
+        # it has ended since it was looked at
         return
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from e2e.rungs.processes import Crew, Process
+from reference.engine import EngineError
 from sim.cluster.machines import machine_for
+from sim.experiment.errors import InputError
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Pool, RateLimit, Scenario
+from sim.hardware import HardwareError
+
+SHUTDOWN_SECONDS = 2.0
+"""A stack on loopback is ended by whoever is looking at it: streams under way are not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +32,34 @@ class Stack:
     """API key by tenant."""
     nodes: dict[str, tuple[str, ...]]
     """Names of replicas by node."""
+    pools: dict[str, Pool]
+    """By name."""
 
     @property
     def all(self) -> list[Process]:
         """Every process, in the order of starting."""
         return [*self.workers.values(), self.router, self.gateway]
 
+    def workers_of(self, pool: str) -> list[Process]:
+        """The workers of a pool, in order."""
+        return [worker for name, worker in self.workers.items() if name.rpartition("-")[0] == pool]
 
-def add_stack(crew: Crew, loaded: LoadedScenario) -> Stack:
+    def pool_of(self, worker: str) -> Pool:
+        """The pool that a worker belongs to."""
+        return self.pools[worker.rpartition("-")[0]]
+
+    def start(self, crew: Crew) -> float:
+        """Start everything and wait until it serves; return how long a worker took, in seconds."""
+        began = time.monotonic()
+        for process in self.all:
+            crew.start(process)
+        crew.wait_until_ready(self.workers.values())
+        took = time.monotonic() - began
+        crew.wait_until_ready([self.router, self.gateway])
+        return took
+
+
+def add_stack(crew: Crew, loaded: LoadedScenario, *, gateway_port: int | None = None) -> Stack:
     """Work out the processes of a scenario's cluster; nothing is started yet.
 
     Raises:
@@ -40,41 +67,46 @@ def add_stack(crew: Crew, loaded: LoadedScenario) -> Stack:
     """
     scenario = loaded.scenario
     workers: dict[str, Process] = {}
-    blocks: list[dict[str, Any]] = []
+    pools = {pool.name or pool.engine: pool for pool in scenario.cluster.pools}
+    blocks: dict[str, dict[str, Any]] = {}
     nodes: dict[str, tuple[str, ...]] = {}
-    for pool in scenario.cluster.pools:
-        name = pool.name or pool.engine
+    for name, pool in pools.items():
         ours = [_add_worker(crew, f"{name}-{ordinal}", pool) for ordinal in range(pool.replicas)]
         workers |= {worker.name: worker for worker in ours}
-        blocks.append(_pool_block(loaded, pool, ours))
+        block = blocks.setdefault(pool.model, _pool_block(loaded, pool))
+        block["endpoints"] += [{"name": worker.name, "url": worker.url} for worker in ours]
         for start in range(0, len(ours), pool.replicas_per_node):
             nodes[f"node-{len(nodes)}"] = tuple(worker.name for worker in ours[start : start + pool.replicas_per_node])
     router = crew.add(
-        "router", "reference.router", _router_config(crew.directory, scenario, blocks), ready_path="/readyz"
+        "router", "reference.router", _router_config(crew.directory, scenario, [*blocks.values()]), ready_path="/readyz"
     )
     keys = {tenant.name: f"wt-{tenant.name}-{scenario.seed}" for tenant in scenario.workload.tenants}
     gateway_config = _gateway_config(crew.directory, scenario, router.url, keys)
-    gateway = crew.add("gateway", "reference.gateway", gateway_config, ready_path="/readyz")
-    return Stack(workers, router, gateway, keys, nodes)
+    gateway = crew.add("gateway", "reference.gateway", gateway_config, ready_path="/readyz", port=gateway_port)
+    return Stack(workers, router, gateway, keys, nodes, pools)
 
 
 def _add_worker(crew: Crew, name: str, pool: Pool) -> Process:
-    machine = machine_for(pool, leaping=False)
+    try:
+        machine = machine_for(pool, leaping=False)
+    except (HardwareError, EngineError) as error:
+        raise InputError(f"cluster.pools: {name}: {error}") from error
     config = {
         "model": pool.model,
         "step_cost": machine.cost.to_dict(),
         "engine": asdict(machine.settings),
         "control": True,
         "access_log": "",
+        "shutdown_seconds": SHUTDOWN_SECONDS,
     }
     return crew.add(name, "reference.worker.emulated", config)
 
 
-def _pool_block(loaded: LoadedScenario, pool: Pool, workers: list[Process]) -> dict[str, Any]:
+def _pool_block(loaded: LoadedScenario, pool: Pool) -> dict[str, Any]:
     router = loaded.scenario.cluster.router
     return {
         "model": pool.model,
-        "endpoints": [{"name": worker.name, "url": worker.url} for worker in workers],
+        "endpoints": [],
         "policy": router.policy.name,
         "policy_options": router.policy.options,
         "policy_dir": str(loaded.base_dir),
@@ -100,6 +132,7 @@ def _router_config(directory: Path, scenario: Scenario, blocks: list[dict[str, A
         "decision_log": str(directory / "decisions.jsonl"),
         "seed": scenario.seed,
         "access_log": "",
+        "shutdown_seconds": SHUTDOWN_SECONDS,
     }
 
 
@@ -111,6 +144,7 @@ def _gateway_config(directory: Path, scenario: Scenario, router_url: str, keys: 
         "default_limit": limits.pop("*", None),
         "limits": limits,
         "access_log": str(directory / "access.jsonl"),
+        "shutdown_seconds": SHUTDOWN_SECONDS,
     }
 
 

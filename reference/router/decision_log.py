@@ -22,7 +22,13 @@ class DecisionFile:
 
 def entry(now: float, action: Action) -> dict[str, object]:
     """Return a decision as a line of the log."""
-    line: dict[str, object] = {"at": now, "request": action.request.request_id, "attempt": 0, "endpoint": ""}
+    line: dict[str, object] = {
+        "at": now,
+        "kind": type(action).__name__.lower(),
+        "request": action.request.request_id,
+        "attempt": 0,
+        "endpoint": "",
+    }
     match action:
         case Dispatch(decision=decision, attempt=attempt):
             line |= {"attempt": attempt, "endpoint": decision.endpoint, "reason": decision.reason}

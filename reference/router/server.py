@@ -64,7 +64,7 @@ class Router:
         block = self.settings.pools[place]
         routing = routing_for(block.policy, block.policy_options, Path(block.policy_dir), explain=True)
         self._hashes_prompts[block.model] = hasattr(routing, "dispatched") or ".py:" in block.policy
-        return Pool(block.pool_settings(), routing, random.Random(f"{self.settings.seed} {block.model}").random)
+        return Pool(block.pool_settings(), routing, random.Random(f"{self.settings.seed}/routing/{block.model}").random)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ class Faults:
     error_share: float = 0.0
     """Share of requests answered 500."""
     is_partitioned: bool = False
-    """Connections are accepted and nothing is ever said."""
+    """Connections are accepted and nothing is said; streams freeze. Control routes still answer."""
     die_after_tokens: int | None = None
     """Streams break off, without a word, after so many tokens."""
     end_after_tokens: int | None = None
@@ -32,9 +32,13 @@ class Faults:
             return True
         return False
 
-    async def before_answer(self) -> None:
-        """Wait as long as the faults say; for ever behind a partition."""
+    async def while_partitioned(self) -> None:
+        """Say nothing until the partition is over."""
         while self.is_partitioned:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
+
+    async def before_answer(self) -> None:
+        """Wait as long as the faults say."""
+        await self.while_partitioned()
         if self.first_byte_delay_seconds:
             await asyncio.sleep(self.first_byte_delay_seconds)

@@ -133,6 +133,7 @@ class EmulatedWorker:
     async def _survives(self, position: int, send: Send) -> bool:
         """Apply the faults of streams before a token; False when the stream has been ended."""
         faults = self.faults
+        await faults.while_partitioned()
         if faults.drip_seconds:
             await asyncio.sleep(faults.drip_seconds)
         if faults.die_after_tokens is not None and position > faults.die_after_tokens:
