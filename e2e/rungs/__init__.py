@@ -55,7 +55,7 @@ def fly(
         if on == "local":
             from e2e.rungs.local import fly as fly_local
 
-            return fly_local(loaded, workload, directory, progress)
+            return fly_local(loaded, workload, directory, progress, seed=seed)
         from e2e.rungs.url import fly as fly_url
 
         return fly_url(loaded, workload, on, directory, progress, target or Target())

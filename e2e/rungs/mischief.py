@@ -102,8 +102,7 @@ class Mischief:
         active = self._active.get((worker.name, kind), [])
         if strength in active:
             active.remove(strength)
-            if worker.is_running:
-                self._apply(worker, kind, active)
+            self._apply(worker, kind, active)
 
     def _apply(self, worker: Process, kind: str, active: list[float]) -> None:
         if not worker.is_running:
