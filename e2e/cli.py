@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import sys
 import textwrap
 from difflib import get_close_matches
@@ -54,7 +55,8 @@ Start with: windtunnel replay first_flight"""
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code; being terminated cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -102,6 +104,10 @@ def _call(name: str, arguments: list[str]) -> int:
             return _say("interrupted; nothing half-written was left", 130)
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _terminated(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _help() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,26 +62,22 @@ def write_plan(
     wording: Wording,
     salt: int,
     exact_lengths: bool = True,
-    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Render every request of a workload into a plan."""
     from e2e.replay.prompts import Prompter
 
     numbers = {key: number for number, key in enumerate(settings.keys)}
     prompter = Prompter(wording, salt)
-    count = len(workload.requests)
     offset = 0
     with (directory / PLAN_FILE).open("wb") as plan, (directory / BODIES_FILE).open("wb") as bodies:
         plan.write(_line(asdict(settings)))
-        for done, request in enumerate(workload.requests):
+        for request in workload.requests:
             body = body_of(request, models.get(request.model, request.model), prompter, exact_lengths)
             key = numbers[api_keys[request.tenant]] if request.tenant in api_keys else -1
             rest = (request.traffic_class, request.session, request.priority, request.deadline_seconds)
             plan.write(_line([request.index, request.scheduled, offset, len(body), key, *rest]))
             bodies.write(body)
             offset += len(body)
-            if progress is not None and not done % 256:
-                progress(done / count)
 
 
 def body_of(request: WorkloadRequest, model: str, prompter: Prompter, exact_length: bool = True) -> bytes:

@@ -16,9 +16,10 @@ from sim.experiment.workload import PromptSegment, WorkloadRequest
 UNIQUE_KEYS = 1 << 60
 """Keys of prompts that share nothing; above every key that a workload makes."""
 
-_ALPHABET = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz234567", dtype=np.uint8)
-_WORD_BYTES = 8
-"""Seven letters and a space."""
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = np.frombuffer("".join(low + high for high in _ALPHABET for low in _ALPHABET).encode(), dtype=np.uint16)
+_LAST_AND_SPACE = np.frombuffer("".join(f"{letter} " for letter in _ALPHABET).encode(), dtype=np.uint16)
+"""A word is seven letters of five bits each, the lowest first, and a space: two letters at a time."""
 _CACHED_BYTES = 32 * 2**20
 
 
@@ -70,15 +71,20 @@ class Prompter:
 
 
 def words_of(key: int, num_words: int) -> bytes:
-    """Render the first words of a segment: what `reference.tokens.segment_words` gives, thirty times as fast."""
+    """Render the first words of a segment: what `reference.tokens.segment_words` gives, many times as fast."""
     mask = (1 << 64) - 1
-    start = np.uint64((key * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & mask)
-    mixed = np.arange(num_words, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03) + start
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    tokens = (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(29)
-    letters = np.empty((num_words, _WORD_BYTES), dtype=np.uint8)
-    for place in range(_WORD_BYTES - 1):
-        letters[:, place] = _ALPHABET[((tokens >> np.uint64(5 * place)) & np.uint64(31)).astype(np.intp)]
-    letters[:, -1] = ord(" ")
+    mixed = np.arange(num_words, dtype=np.uint64)
+    mixed *= np.uint64(0xD1B54A32D192ED03)
+    mixed += np.uint64((key * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & mask)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    # 35 bits, so that they can be read as signed
+    tokens = (mixed >> np.uint64(29)).view(np.int64)
+    letters = np.empty((num_words, 4), dtype=np.uint16)
+    for pair in range(3):
+        letters[:, pair] = _PAIRS[(tokens >> (10 * pair)) & 1023]
+    letters[:, 3] = _LAST_AND_SPACE[tokens >> 30]
     return letters.tobytes()[:-1]

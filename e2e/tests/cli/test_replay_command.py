@@ -1,8 +1,11 @@
 """`windtunnel replay` from file to run directory, in simulated time and against a URL."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,45 @@ def test_a_url_is_flown_at_with_its_own_model(windtunnel, scenario, url):
     assert any("cluster was not built" in sentence for sentence in record["left_out"])
     assert (run / "logs" / "sender-0.log").exists()
     assert told.returncode in (0, 3), told.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_flight_that_is_interrupted_takes_its_sender_with_it(scenario, url, number, code):
+    scratch = scenario.parent / "scratch"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "e2e.cli", "replay", str(scenario), "--on", url, "--out", "interrupted"],
+        cwd=scenario.parent,
+        env=os.environ | {"TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    deadline = time.monotonic() + 40
+    while not (logs := list(scratch.glob("*/logs/windtunnel-replay-*/rows-*"))):
+        assert time.monotonic() < deadline, f"no sender came up; {list(scratch.rglob('*'))}"
+        time.sleep(0.05)
+    sender = _reader_of(logs[0].parent)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == code
+    said = process.stderr.read()
+    process.stderr.close()
+    assert "Traceback" not in said
+    assert not Path(f"/proc/{sender}").exists()
+    assert list(scratch.iterdir()) == []
+    assert not (scenario.parent / "interrupted").exists()
+
+
+def _reader_of(plan: Path) -> int:
+    """Return the process that was started with a plan (Linux)."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(plan).encode() in command:
+            return int(process.name)
+    raise AssertionError(f"no process flies {plan}")
 
 
 def test_a_model_that_the_url_does_not_serve_is_told_with_the_nearest(windtunnel, scenario, url):
