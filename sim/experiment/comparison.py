@@ -36,7 +36,10 @@ SHARES = ("slo_attainment", "error_rate", "refused_rate")
 RATES = ("goodput", "throughput", "output_tokens_per_second")
 COSTS = ("cost_per_hour", "cost_per_million_output_tokens")
 
-_ORDERED_GRID = (1, *range(5, 96, 5), 99)
+GRID = (1, *range(5, 96, 5), 99)
+"""The percentiles of a curve."""
+
+MIN_CURVE_POINTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Comparison:
     minimal_effect: float
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    quantile_curves: Mapping[str, Mapping[str, list[float]]]
+    quantile_curves: Mapping[str, Mapping[str, list[float | None]]]
     """latency → {"q", "a", "b", "error"}: quantiles of both, and B's relative to A's."""
     agreement: Agreement | None = None
     """When the rungs differ: how well the prediction holds."""
@@ -222,22 +225,19 @@ def _figure(summary: Mapping[str, Any], measure: str) -> float | None:
     return figure
 
 
-def _curves(a: Side, b: Side) -> dict[str, dict[str, list[float]]]:
+def _curves(a: Side, b: Side) -> dict[str, dict[str, list[float | None]]]:
     curves = {}
     for measure in LATENCIES:
         values = [getattr(side.requests, measure)[side.requests.is_ok] for side in (a, b)]
         known = [side[~np.isnan(side)] for side in values]
-        if min(len(side) for side in known) < min_sample(0.05):
+        num_values = min(len(side) for side in known)
+        shares = [percent / 100 for percent in GRID if num_values >= min_sample(percent / 100)]
+        if len(shares) < MIN_CURVE_POINTS:
             continue
-        grid = [q for q in _ORDERED_GRID if min(len(side) for side in known) >= min_sample(q / 100)]
-        left, right = (np.quantile(side, [q / 100 for q in grid], method="inverted_cdf") for side in known)
+        left, right = (np.quantile(side, shares, method="inverted_cdf") for side in known)
         error = right / np.where(left > 0, left, np.nan) - 1
-        curves[measure] = {
-            "q": [q / 100 for q in grid],
-            "a": [float(value) for value in left],
-            "b": [float(value) for value in right],
-            "error": [float(value) for value in error],
-        }
+        columns = {"q": np.asarray(shares), "a": left, "b": right, "error": error}
+        curves[measure] = {name: [significant(value) for value in column.tolist()] for name, column in columns.items()}
     return curves
 
 

@@ -168,7 +168,9 @@ function drawErrors() {
 function drawAll() {
   if (drawn.timeline) { drawAttainment(); drawLatency(); drawTimeline(); drawHeat(); }
   drawErrors();
-  document.documentElement.dataset.drawn = "yes"; }
+  document.getElementById("until-drawn").hidden = true;
+  document.documentElement.dataset.drawn = "yes";
+}
 
 async function unpack() {
   const text = atob(document.getElementById("plotly").textContent), packed = new Uint8Array(text.length);

@@ -63,7 +63,6 @@ def page(title: str, body: Markup, drawn: Mapping[str, Any] | None) -> str:
                 tag("script", Markup(_asset("page.js"))),
             )
         )
-    noscript = tag("noscript", tag("p", "Charts need JavaScript; every figure is in the tables.", class_="about"))
     head = (
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
@@ -73,8 +72,14 @@ def page(title: str, body: Markup, drawn: Mapping[str, Any] | None) -> str:
         tag("title", title),
         tag("style", Markup(_asset("page.css"))),
     )
-    main = tag("main", body, noscript, sections.definitions())
+    main = tag("main", body, sections.definitions(), _until_drawn(drawn))
     return f'<!doctype html>\n<html lang="en"><head>{"".join(head)}</head><body>{main}{scripts}</body></html>\n'
+
+
+def _until_drawn(drawn: Mapping[str, Any] | None) -> Markup:
+    """Say what a reader sees who has no charts; the script takes it away when it has drawn them."""
+    said = "Charts need JavaScript in a browser of 2023 or later; every figure is in the tables."
+    return tag("p", said, class_="small", id="until-drawn") if drawn is not None else Markup("")
 
 
 def _account(record: RunRecord, summary: Mapping[str, Any]) -> tuple[Markup, ...]:
