@@ -41,6 +41,7 @@ def replay(
         str | None, typer.Option(help="for a URL (default: WINDTUNNEL_API_KEY)", envvar="WINDTUNNEL_API_KEY")
     ] = None,
     model: Annotated[str | None, typer.Option(help="for a URL: ask for this model instead of the scenario's")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="for a URL: trust any certificate")] = False,
     open_report: Annotated[
         bool | None, typer.Option("--open/--no-open", help="open the report (default: on a terminal with a browser)")
     ] = None,
@@ -66,7 +67,7 @@ def replay(
     workload = build_workload(loaded, seed)
     typer.echo(f"{loaded.scenario.name} on {on}: {_what_flies(workload)}", err=True)
     with kept_logs(directory) as logs:
-        record = _fly(loaded, workload, on, logs, seed, Target(api_key, model))
+        record = _fly(loaded, workload, on, logs, seed, Target(api_key, model, verify_tls=not insecure))
         summary = write_run(record, loaded, directory, logs)
     _tell(record, summary, directory)
     if open_report or (open_report is None and _has_browser()):

@@ -161,7 +161,9 @@ class Connections:
 
 
 def _tls_context(verify: bool) -> Any:
-    context = gevent.ssl.create_default_context()
+    # create_default_context would make the standard library's, whose sockets block the whole loop
+    context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -130,6 +130,8 @@ def _ask(
         raise InputError(f"{address.url}: connection refused; is a server running there?") from error
     except TimeoutError as error:
         raise InputError(f"{address.url}: no answer in {timeout:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise InputError(f"{address.url}: {error.verify_message}; --insecure trusts any certificate") from error
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"{address.url}: {getattr(error, 'strerror', None) or error}") from error
     finally:
@@ -143,8 +145,13 @@ def _ask(
 def _connection(address: Address, verify_tls: bool, timeout: float) -> http.client.HTTPConnection:
     if not address.is_tls:
         return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+    return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=tls_context(verify_tls))
+
+
+def tls_context(verify: bool) -> ssl.SSLContext:
+    """Make a context that trusts the system's authorities, or anybody."""
     context = ssl.create_default_context()
-    if not verify_tls:
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
+    return context

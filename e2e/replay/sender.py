@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from math import nan
 from typing import Any
@@ -151,6 +152,8 @@ class Sender:
 
 def _lost(error: Exception, row: Row) -> str:
     """Say in a word or two how the connection was lost."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "certificate not trusted"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, HTTPConnectionClosed | ConnectionError | HTTPParseError):

@@ -24,6 +24,7 @@ class Target:
 
     api_key: str | None = None
     model: str | None = None
+    verify_tls: bool = True
 
 
 def fly(

@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 from e2e.replay.address import address_of
+from e2e.replay.preflight import tls_context
 
 PATHS = ("/prometheus/metrics", "/metrics")
 """In this order: to read TensorRT-LLM's `/metrics` is to take from whoever else reads it."""
@@ -29,10 +30,11 @@ _GAUGES = {
 class EndpointWatch:
     """A thread that samples from zero until the watch is left."""
 
-    def __init__(self, url: str, interval: float) -> None:
+    def __init__(self, url: str, interval: float, *, verify_tls: bool = True) -> None:
         self.samples: list[tuple[float, str, str, float]] = []
         self._url = address_of(url).url
         self._interval = interval
+        self._tls = tls_context(verify_tls)
         self._stop = threading.Event()
         self._zero = 0.0
         self._thread = threading.Thread(target=self._run, name="endpoint-watch", daemon=True)
@@ -51,12 +53,20 @@ class EndpointWatch:
         self._thread.start()
 
     def _run(self) -> None:
-        url = next((self._url + path for path in PATHS if gauges_of(_page(self._url + path))), None)
+        url = next((self._url + path for path in PATHS if gauges_of(self._page(self._url + path))), None)
         number = 0
         while url and not self._stop.wait(max(0.0, self._zero + number * self._interval - time.monotonic())):
-            found = gauges_of(_page(url))
+            found = gauges_of(self._page(url))
             self.samples += [(number * self._interval, COMPONENT, name, value) for name, value in found.items()]
             number = max(number + 1, int((time.monotonic() - self._zero) / self._interval))
+
+    def _page(self, url: str) -> str:
+        try:
+            with urllib.request.urlopen(url, timeout=2, context=self._tls) as answer:
+                return str(answer.read(1 << 20).decode("utf-8", "replace"))
+        except OSError:
+            # no such page, or not now: no sample
+            return ""
 
 
 def gauges_of(page: str) -> dict[str, float]:
@@ -67,11 +77,3 @@ def gauges_of(page: str) -> dict[str, float]:
         if name is not None:
             values.setdefault(name, []).append(float(line.rsplit(" ", 1)[1]))
     return {name: sum(found) / (len(found) if name == "kv_usage" else 1) for name, found in values.items()}
-
-
-def _page(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return str(answer.read(1 << 20).decode("utf-8", "replace"))
-    except OSError:
-        return ""

@@ -39,8 +39,9 @@ def fly(
 
     scenario, key = loaded.scenario, target.api_key
     asked = sorted({request.model for request in workload.requests})
-    models = models_for(asked, served_models(url, key), target.model, url)
-    known = get_to_know(url, next(iter(models.values())), key)
+    served = served_models(url, key, verify_tls=target.verify_tls)
+    models = models_for(asked, served, target.model, url)
+    known = get_to_know(url, next(iter(models.values())), key, verify_tls=target.verify_tls)
     record = RunRecord(
         scenario_name=scenario.name,
         scenario_yaml=loaded.yaml_text,
@@ -53,7 +54,7 @@ def fly(
     )
     # prompts that no earlier run has sent: a warm prefix cache would answer for the endpoint
     salt = randbits(40)
-    with EndpointWatch(url, scenario.measure.sample_interval) as watch:
+    with EndpointWatch(url, scenario.measure.sample_interval, verify_tls=target.verify_tls) as watch:
         result = replay(
             workload,
             url,
@@ -64,6 +65,7 @@ def fly(
             exact_lengths=known.takes_exact_lengths,
             out_dir=out_dir,
             progress=progress,
+            verify_tls=target.verify_tls,
             on_start=watch.start,
         )
     fill(record, result)

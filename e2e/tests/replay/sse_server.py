@@ -1,11 +1,12 @@
 """A small OpenAI-like server for the tests of the sender: asyncio and nothing else, so that every byte is ours.
 
-The model's name says what it does; `python sse_server.py` prints its port. Prompts are counted by words.
+The model's name says what it does; `python sse_server.py [CERTIFICATE]` prints its port. Prompts are counted by words.
 """
 
 import asyncio
 import json
 import os
+import ssl
 import sys
 
 PREFILL_SECONDS = 0.08
@@ -215,7 +216,11 @@ async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> boo
 
 
 async def main() -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0, limit=2**24)
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[1])
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     # ends with its parent
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

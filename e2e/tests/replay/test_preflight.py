@@ -35,6 +35,13 @@ def test_a_server_that_is_no_model_server_is_told(sse_server):
         served_models(f"{sse_server}/elsewhere")
 
 
+def test_a_certificate_that_nobody_knows_is_told(tls_server):
+    url, _ = tls_server
+    with pytest.raises(InputError, match="--insecure trusts any certificate"):
+        served_models(url)
+    assert "steady" in served_models(url, verify_tls=False)
+
+
 def test_a_model_that_is_not_served_is_told_with_the_nearest():
     with pytest.raises(InputError, match=r"does not serve 'llama-3'.*did you mean --model llama-3.1"):
         models_for(["llama-3"], ["llama-3.1", "qwen"], None, "http://here")

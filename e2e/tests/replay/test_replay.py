@@ -150,6 +150,17 @@ def test_requests_leave_on_time_though_no_answer_comes(sse_server):
     assert statistics.median(late) < 0.02
 
 
+def test_an_encrypted_endpoint_is_measured_as_a_plain_one(tls_server):
+    url, _ = tls_server
+    asked = workload(["steady", "split", "limited", "stall"])
+    trusting = replay(asked, url, stall_seconds=1.0, verify_tls=False)
+    assert [row.status for row in trusting.rows] == ["ok", "ok", "refused", "failed"]
+    assert [len(row.chunk_sizes) for row in trusting.rows[:2]] == [10, 10]
+    doubting = replay(asked, url, stall_seconds=1.0)
+    assert {(row.status, row.http_status) for row in doubting.rows} == {("failed", 0)}
+    assert {row.reason for row in doubting.rows} == {"certificate not trusted"}
+
+
 def test_what_is_open_after_overtime_is_cancelled(sse_server):
     began = time.monotonic()
     result = replay(workload(["stall", "steady"]), sse_server, overtime_seconds=1.0)
