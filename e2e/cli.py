@@ -29,7 +29,6 @@ COMMANDS: dict[str, str] = {
     "policies": "List the routing policies, or check one of your own.",
     "serve": "Serve a scenario's cluster on loopback until Ctrl-C.",
     "plan": "Find the cheapest cluster that meets a scenario's SLOs.",
-    "reach": "Who can reach whom under a set of network policies.",
 }
 """Name and one line of help, in the order of `--help`."""
 

@@ -1,1 +1,0 @@
-"""kind clusters: node image, image sources, preflight, diagnostics."""

@@ -1,1 +1,0 @@
-"""Applies the scale decisions of reference.policy."""
