@@ -48,7 +48,8 @@ class Prompter:
     def prompt(self, request: WorkloadRequest) -> bytes:
         """Return the text of a request's prompt, ASCII, safe inside a JSON string."""
         fixed = self._wording.fixed_tokens
-        segments = request.prompt or (PromptSegment(UNIQUE_KEYS + request.index, request.input_tokens),)
+        own = (PromptSegment(UNIQUE_KEYS + request.index, request.input_tokens),)
+        segments = tuple(segment for segment in request.prompt if segment.tokens) or own
         if not fixed:
             return b" ".join([self._segment(segment.key, segment.tokens) for segment in segments])
         # the template's tokens come off the last segment: what stands before it may be shared with other prompts

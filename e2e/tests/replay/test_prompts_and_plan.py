@@ -44,6 +44,13 @@ def test_prompts_share_exactly_the_segments_that_the_workload_shares(common, lef
     ]
 
 
+def test_a_segment_of_no_tokens_has_no_words():
+    prompter = Prompter(Wording(), 0)
+    with_it = request(prompt=(PromptSegment(1, 3), PromptSegment(2, 0), PromptSegment(3, 2)))
+    without = request(prompt=(PromptSegment(1, 3), PromptSegment(3, 2)))
+    assert prompter.prompt(with_it) == prompter.prompt(without)
+
+
 def test_prompts_without_segments_share_nothing():
     prompter = Prompter(Wording(), 0)
     firsts = [prompter.prompt(request(index)).split()[0] for index in range(200)]
