@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_MAX_DOUBLINGS = 64
+"""An endpoint may be ejected for weeks on end; a float has no more than 1,023 doublings."""
+
 
 @dataclass(frozen=True, slots=True)
 class EjectionSettings:
@@ -20,8 +23,8 @@ class EjectionSettings:
 
 @dataclass(slots=True)
 class _Health:
-    failed_in_a_row: int = 0
-    last_failed: str = ""
+    failed: set[str] = field(default_factory=set)
+    """Ids of the requests that failed since the last success; no more of them than it takes."""
     num_ejections: int = 0
 
 
@@ -40,18 +43,20 @@ class EjectionPolicy:
     def failed(self, endpoint: str, request_id: str) -> bool:
         """Count a failure; say whether the endpoint has earned its ejection."""
         health = self._health.setdefault(endpoint, _Health())
-        if health.last_failed != request_id:
-            health.failed_in_a_row += 1
-            health.last_failed = request_id
-        return health.failed_in_a_row >= self.settings.failures
+        # once ejected, an endpoint that has answered nothing since is out again at its first failure
+        enough = 1 if health.num_ejections else self.settings.failures
+        if len(health.failed) < enough:
+            health.failed.add(request_id)
+        return len(health.failed) >= enough
 
     def eject(self, endpoint: str, now: float) -> float:
         """Return until when an endpoint is left out; after that one more failure ejects it again."""
         health = self._health.setdefault(endpoint, _Health())
-        seconds = min(self.settings.max_seconds, self.settings.base_seconds * 2.0**health.num_ejections)
+        seconds = min(
+            self.settings.max_seconds, self.settings.base_seconds * 2.0 ** min(health.num_ejections, _MAX_DOUBLINGS)
+        )
         health.num_ejections += 1
-        health.failed_in_a_row = max(0, self.settings.failures - 1)
-        health.last_failed = ""
+        health.failed.clear()
         return now + seconds
 
     def forget(self, endpoint: str) -> None:

@@ -2,7 +2,7 @@
 
 Sans I/O: events go in with `now`, actions come out, and the caller carries them out. The asyncio router and the
 simulated router are two such callers. Life of a request: `submit` → (queued →) `Dispatch` → `first_token` → `finished`;
-or `Refuse` (it never reached an endpoint), or `Fail` (its last attempt did not succeed).
+or `Refuse` (no endpoint took it in time), or `Fail` (its last attempt did not succeed; follows from `finished` only).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer the request with a refusal: it reached no endpoint."""
+    """Answer the request with a refusal: no endpoint has it, and none has begun to answer it."""
 
     request: RequestView
     rejected: Rejected
@@ -121,6 +121,8 @@ class Pool:
         self._budget = RetryBudget(settings.retry_budget_ratio, settings.retry_min_per_second)
         self._ejection = EjectionPolicy(settings.ejection)
         self._deadlines: list[tuple[float, str]] = []
+        self._deadline_of: dict[str, float] = {}
+        """The latest deadline of each request that waits or waited; an entry of the heap that differs is stale."""
         self._readmissions: list[tuple[float, str]] = []
         self._available: list[Endpoint] = []
         self._versions: list[tuple[str, float]] = []
@@ -181,17 +183,25 @@ class Pool:
     # A request's life
 
     def submit(self, request: RequestView, now: float) -> list[Action]:
-        """Take a request in: dispatch it, let it wait, or refuse it (or shed a less important one for it)."""
+        """Take a request in: dispatch it, let it wait, or refuse it (or shed a less important one for it).
+
+        Raises:
+            ValueError: a request of this id is here already.
+        """
+        if request.request_id in self._flights or request.request_id in self._queue:
+            raise ValueError(f"request {request.request_id!r} is here already; expected an id of its own")
         self.counters.submitted += 1
         self._budget.deposit()
-        self._readmit(now)
+        # who has waited goes first to an endpoint that is back
+        actions = self._serve_queue(now) if self._readmit(now) and self._queue else []
         if not self._endpoints:
             return [self._refused(request, "no endpoint serves this model", status=503)]
         if not self._queue:
-            candidates = self._candidates(request, ())
+            candidates = self._candidates(())
             if candidates:
-                return [self._dispatch(request, candidates, 1, (), now)]
-        return self._enqueue(request, now)
+                actions.append(self._dispatch(request, candidates, 1, (), now))
+                return actions
+        return actions + self._enqueue(request, now)
 
     def first_token(self, request_id: str, now: float) -> None:
         """Note that the client has seen a first token: from here on there is no retry."""
@@ -236,7 +246,10 @@ class Pool:
         """Refuse what has waited too long, take back endpoints whose ejection is over, and serve what waits."""
         actions: list[Action] = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, request_id = heappop(self._deadlines)
+            deadline, request_id = heappop(self._deadlines)
+            if self._deadline_of.get(request_id) != deadline:
+                continue
+            del self._deadline_of[request_id]
             request = self._queue.remove(request_id)
             if request is not None:
                 self._retrying.pop(request_id, None)
@@ -246,35 +259,44 @@ class Pool:
 
     def next_deadline(self) -> float | None:
         """Return when `expire` next has something to do, None when nothing waits."""
-        while self._deadlines and self._deadlines[0][1] not in self._queue:
-            heappop(self._deadlines)
+        while self._deadlines and self._is_stale(*self._deadlines[0]):
+            deadline, request_id = heappop(self._deadlines)
+            if self._deadline_of.get(request_id) == deadline:
+                del self._deadline_of[request_id]
         times = [heap[0][0] for heap in (self._deadlines, self._readmissions) if heap]
         return min(times) if times and self._queue else None
 
+    def _is_stale(self, deadline: float, request_id: str) -> bool:
+        return request_id not in self._queue or self._deadline_of.get(request_id) != deadline
+
     # Deciding
 
-    def _candidates(self, request: RequestView, failed_on: tuple[str, ...]) -> list[Endpoint]:
-        """Filter: those that take requests, by canary version, with room, and not where this request has failed."""
+    def _candidates(self, failed_on: tuple[str, ...]) -> list[Endpoint]:
+        """Filter: those that take requests, have room, are not where this request has failed, and of one version.
+
+        The version is drawn last, so that a canary that is full or has failed leaves its share to the others.
+        """
         candidates = self._available
-        if self._versions:
-            version = self._draw_version()
-            candidates = [endpoint for endpoint in candidates if endpoint.version == version]
         limit = self.settings.max_in_flight_per_endpoint
         if limit is not None:
             candidates = [endpoint for endpoint in candidates if endpoint.in_flight < limit]
-            if not candidates and self._versions:
-                candidates = [endpoint for endpoint in self._available if endpoint.in_flight < limit]
         if failed_on:
             candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
+        if self._versions and candidates:
+            version = self._draw_version(candidates)
+            candidates = [endpoint for endpoint in candidates if endpoint.version == version]
         return candidates
 
-    def _draw_version(self) -> str:
-        draw = self._chance() * sum(weight for _, weight in self._versions)
-        for version, weight in self._versions:
+    def _draw_version(self, candidates: list[Endpoint]) -> str:
+        """Draw among the versions of the candidates by weight; one draw each time, so that logs stay comparable."""
+        present = {endpoint.version for endpoint in candidates}
+        versions = [(version, weight) for version, weight in self._versions if version in present]
+        draw = self._chance() * sum([weight for _, weight in versions])
+        for version, weight in versions:
             draw -= weight
             if draw < 0:
                 return version
-        return self._versions[-1][0]
+        return versions[-1][0]
 
     def _dispatch(
         self, request: RequestView, candidates: list[Endpoint], attempt: int, failed_on: tuple[str, ...], now: float
@@ -317,23 +339,22 @@ class Pool:
         if self.settings.max_wait_seconds is not None:
             deadlines.append(now + self.settings.max_wait_seconds)
         if deadlines:
-            heappush(self._deadlines, (min(deadlines), request.request_id))
+            deadline = self._deadline_of[request.request_id] = min(deadlines)
+            heappush(self._deadlines, (deadline, request.request_id))
 
     def _serve_queue(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._queue and (candidates := self._candidates_for_next()):
+        while self._queue and self._has_room():
             request = self._queue.pop(self._in_flight_of)
             attempt, failed_on = self._retrying.pop(request.request_id, (1, ()))
-            if failed_on:
-                candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
-            actions.append(self._dispatch(request, candidates, attempt, failed_on, now))
+            actions.append(self._dispatch(request, self._candidates(failed_on), attempt, failed_on, now))
         return actions
 
-    def _candidates_for_next(self) -> list[Endpoint]:
+    def _has_room(self) -> bool:
         limit = self.settings.max_in_flight_per_endpoint
-        if limit is not None and all(endpoint.in_flight >= limit for endpoint in self._available):
-            return []
-        return self._candidates(_ANYONE, ())
+        if limit is None:
+            return bool(self._available)
+        return any(endpoint.in_flight < limit for endpoint in self._available)
 
     # After a failure
 
@@ -350,7 +371,7 @@ class Pool:
             reason = f"the endpoint {word} and the retry budget is used up"
         else:
             self.counters.retries += 1
-            candidates = self._candidates(request, failed_on)
+            candidates = self._candidates(failed_on)
             if candidates:
                 return [self._dispatch(request, candidates, flight.attempt + 1, failed_on, now)]
             self._retrying[request.request_id] = (flight.attempt + 1, failed_on)
@@ -371,16 +392,18 @@ class Pool:
             heappush(self._readmissions, (endpoint.ejected_until, endpoint.name))
             self._refresh()
 
-    def _readmit(self, now: float) -> None:
+    def _readmit(self, now: float) -> bool:
+        """Take back the endpoints whose ejection is over; say whether there may be any."""
         readmissions = self._readmissions
         if not readmissions or readmissions[0][0] > now:
-            return
+            return False
         while readmissions and readmissions[0][0] <= now:
             until, name = heappop(readmissions)
             endpoint = self._endpoints.get(name)
             if endpoint is not None and endpoint.ejected_until == until:
                 endpoint.ejected_until = None
         self._refresh()
+        return True
 
     # Bookkeeping
 
@@ -410,7 +433,3 @@ class Pool:
     def _drain_estimate(self) -> float:
         """Guess when there will be room: longer the longer the queue is against what is in flight; 1 to 60 seconds."""
         return min(60.0, max(1.0, round(len(self._queue) / max(1, len(self._flights)), 1)))
-
-
-_ANYONE = RequestView("", "", 0.0, 0)
-"""Stands for the request that is not known before it is popped; no filter looks at it."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from reference.policy.view import RequestView
 
 
 class PoolQueue:
-    """Requests that wait for an endpoint. A request leaves by `pop`, `shed` or `remove`, once."""
+    """Requests that wait for an endpoint. A request leaves by `pop` or `remove`, once, wherever it stands."""
 
     def __init__(self) -> None:
-        self._lanes: dict[int, dict[str, deque[RequestView]]] = {}
+        self._lanes: dict[int, dict[str, OrderedDict[str, RequestView]]] = {}
+        """Priority → tenant → request id → request, in order. Leaving costs the same at any place."""
         self._waiting: dict[str, RequestView] = {}
 
     def __len__(self) -> int:
@@ -23,15 +24,20 @@ class PoolQueue:
 
     def push(self, request: RequestView, *, first: bool = False) -> None:
         """Let a request wait; `first` puts it before its equals (a retry has waited already)."""
-        lane = self._lanes.setdefault(request.priority, {}).setdefault(request.tenant, deque())
-        (lane.appendleft if first else lane.append)(request)
+        lane = self._lanes.setdefault(request.priority, {}).setdefault(request.tenant, OrderedDict())
+        lane[request.request_id] = request
+        if first:
+            lane.move_to_end(request.request_id, last=False)
         self._waiting[request.request_id] = request
 
     def pop(self, in_flight_of: Mapping[str, int]) -> RequestView:
         """Take the next request out; among equals in priority the tenant with the fewest in flight goes first."""
         tenants = self._lanes[max(self._lanes)]
-        tenant = min(tenants, key=lambda name: (in_flight_of.get(name, 0), tenants[name][0].arrived_at, name))
-        request = tenants[tenant][0]
+        if len(tenants) == 1:
+            request = next(iter(next(iter(tenants.values())).values()))
+        else:
+            heads = [next(iter(lane.values())) for lane in tenants.values()]
+            request = min(heads, key=lambda head: (in_flight_of.get(head.tenant, 0), head.arrived_at, head.tenant))
         self.remove(request.request_id)
         return request
 
@@ -39,7 +45,7 @@ class PoolQueue:
         """Return the request that would be shed first: lowest priority, longest lane, last come."""
         tenants = self._lanes[min(self._lanes)]
         tenant = max(tenants, key=lambda name: (len(tenants[name]), name))
-        return tenants[tenant][-1]
+        return next(reversed(tenants[tenant].values()))
 
     def remove(self, request_id: str) -> RequestView | None:
         """Take a request out wherever it stands; None when it does not wait here."""
@@ -48,10 +54,7 @@ class PoolQueue:
             return None
         tenants = self._lanes[request.priority]
         lane = tenants[request.tenant]
-        if lane[0] is request:
-            lane.popleft()
-        else:
-            lane.remove(request)
+        del lane[request_id]
         if not lane:
             del tenants[request.tenant]
             if not tenants:

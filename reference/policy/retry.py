@@ -7,17 +7,22 @@ RetryBudget, also Envoy's and Linkerd's).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(slots=True)
 class RetryBudget:
-    """A balance that each request raises by `ratio`, each second by `min_per_second`, and each retry lowers by one."""
+    """A balance that each request raises by `ratio`, each second by `min_per_second`, and each retry lowers by one.
+
+    Seconds alone raise it to one second's worth at most (one retry, if that is less). It begins there, so that nothing
+    depends on where the clock's zero is.
+    """
 
     ratio: float
     min_per_second: float
     max_balance: float = 100.0
     balance: float = 0.0
-    updated_at: float = 0.0
+    updated_at: float = -inf
 
     def deposit(self) -> None:
         """Count one request."""
@@ -25,9 +30,10 @@ class RetryBudget:
 
     def withdraw(self, now: float) -> bool:
         """Take one retry out; say whether there was one."""
-        ceiling = max(self.balance, min(self.max_balance, max(1.0, self.min_per_second)))
-        self.balance = min(ceiling, self.balance + max(0.0, now - self.updated_at) * self.min_per_second)
-        self.updated_at = max(now, self.updated_at)
+        if self.min_per_second and now > self.updated_at:
+            ceiling = max(self.balance, min(self.max_balance, max(1.0, self.min_per_second)))
+            self.balance = min(ceiling, self.balance + (now - self.updated_at) * self.min_per_second)
+            self.updated_at = now
         if self.balance < 1.0:
             return False
         self.balance -= 1.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from reference.policy.ejection import EjectionSettings
+from reference.policy.ejection import EjectionPolicy, EjectionSettings
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, PoolSettings, Refuse
 from reference.policy.routing.load import LeastInFlight, RoundRobin
 from reference.policy.view import RequestView
@@ -55,9 +56,9 @@ class PoolMachine(RuleBasedStateMachine):
                 self.flying.pop(request_id, None)
                 self.ended.add(request_id)
 
-    @rule(name=st.sampled_from(NAMES))
-    def add(self, name: str) -> None:
-        self.take(self.pool.add_endpoint(name, self.now))
+    @rule(name=st.sampled_from(NAMES), version=st.sampled_from(["1", "2"]))
+    def add(self, name: str, version: str) -> None:
+        self.take(self.pool.add_endpoint(name, self.now, 1.0 + (version == "1"), version))
 
     @rule(name=st.sampled_from(NAMES))
     def remove(self, name: str) -> None:
@@ -98,6 +99,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.ended.add(request_id)
         self.take(self.pool.cancel(request_id, self.now))
 
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def first_token(self, data: st.DataObject) -> None:
+        self.pool.first_token(data.draw(st.sampled_from(sorted(self.flying))), self.now)
+
+    @rule(seconds=st.sampled_from([1.0, 7.0]))
+    def pass_time_before_anybody_notices(self, seconds: float) -> None:
+        self.now += seconds
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 7.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -113,15 +123,21 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def limits_hold_and_work_is_conserved(self) -> None:
         for endpoint in self.pool.endpoints:
-            assert 0 <= endpoint.in_flight <= 3  # a retry may go one beyond where nobody else has room
+            assert 0 <= endpoint.in_flight <= 2
         takes = [e for e in self.pool.endpoints if not e.is_draining and e.ejected_until is None and e.in_flight < 2]
         assert not (takes and self.pool.num_queued), "a request waits although an endpoint would take it"
 
     @invariant()
+    def somebody_will_look_when_an_endpoint_that_could_serve_is_back(self) -> None:
+        ends = [e.ejected_until for e in self.pool.endpoints if e.ejected_until is not None]
+        if ends and self.pool.num_queued:
+            assert self.pool.next_deadline() <= min(ends)
+
+    @invariant()
     def the_last_endpoint_is_never_ejected(self) -> None:
         taking = [endpoint for endpoint in self.pool.endpoints if not endpoint.is_draining]
-        if len(taking) == 1:
-            assert self.pool._available == taking
+        assert bool(self.pool._available) == bool(taking)
+        assert {endpoint.name for endpoint in self.pool._available} <= {endpoint.name for endpoint in taking}
 
 
 TestThePool = PoolMachine.TestCase
@@ -198,6 +214,84 @@ def test_two_failures_of_one_request_count_once_and_answers_of_4xx_never() -> No
         pool.finished(str(number), Outcome.CLIENT_ERROR, 0.0)
 
     assert [endpoint.ejected_until for endpoint in pool.endpoints] == [None, None]
+
+
+def test_an_endpoint_that_fails_for_weeks_is_left_out_for_no_longer_than_the_maximum() -> None:
+    ejection = EjectionPolicy(EjectionSettings(failures=1, base_seconds=5.0, max_seconds=60.0))
+    times = [ejection.eject("a", 0.0) for _ in range(2000)]
+
+    assert times[:5] == [5.0, 10.0, 20.0, 40.0, 60.0]
+    assert times[-1] == 60.0
+
+
+def test_requests_that_fail_by_turns_count_once_each() -> None:
+    ejection = EjectionPolicy(EjectionSettings(failures=3))
+
+    assert not any(ejection.failed("a", request_id) for request_id in "121212")
+    assert ejection.failed("a", "3")
+
+
+def test_a_retry_leaves_the_version_that_failed() -> None:
+    for seed in range(20):
+        pool = Pool(PoolSettings(), LeastInFlight(), random.Random(seed).random)
+        pool.add_endpoint("old", 0.0, weight=9.0, version="1")
+        pool.add_endpoint("new", 0.0, weight=1.0, version="2")
+        (first,) = pool.submit(request(1), 0.0)
+        (retry,) = pool.finished("1", Outcome.FAILED, 1.0)
+
+        assert {first.endpoint, retry.endpoint} == {"old", "new"}
+
+
+def test_a_request_that_waits_a_second_time_has_its_whole_wait() -> None:
+    pool = pool_of("a", settings=PoolSettings(max_in_flight_per_endpoint=1, max_wait_seconds=10.0))
+    pool.submit(request(1), 0.0)
+    pool.submit(request(2), 0.0)
+    pool.finished("1", Outcome.OK, 1.0)
+    pool.drain("a", 2.0)
+    pool.add_endpoint("b", 2.0)
+    pool.submit(request(3), 2.0)
+
+    assert pool.finished("2", Outcome.FAILED, 9.0) == [], "b is busy with 3"
+    assert pool.next_deadline() == 19.0
+    assert pool.expire(10.0) == []
+
+
+def test_who_has_waited_goes_first_to_an_endpoint_that_is_back() -> None:
+    settings = PoolSettings(
+        max_in_flight_per_endpoint=1, max_attempts=1, ejection=EjectionSettings(failures=1, base_seconds=5.0)
+    )
+    pool = pool_of("a", "b", settings=settings)
+    pool.submit(request(1), 0.0)
+    pool.finished("1", Outcome.FAILED, 0.0)
+    pool.submit(request(2), 1.0)
+    assert pool.submit(request(3), 1.0) == []
+
+    (dispatch,) = pool.submit(request(4), 5.0)
+
+    assert (dispatch.request.request_id, dispatch.endpoint) == ("3", "a")
+    assert pool.num_queued == 1
+
+
+def test_an_id_can_only_be_here_once() -> None:
+    pool = pool_of("a", settings=PoolSettings(max_in_flight_per_endpoint=1))
+    for number in (1, 2):
+        pool.submit(request(number), 0.0)
+        with pytest.raises(ValueError, match=f"'{number}' is here already"):
+            pool.submit(request(number), 0.0)
+
+
+@given(order=st.permutations(["a", "b", "c", "d"]), ends=st.lists(st.integers(0, 11), max_size=12, unique=True))
+def test_the_order_in_which_endpoints_are_found_decides_nothing(order: list[str], ends: list[int]) -> None:
+    chosen = []
+    for names in (sorted(order), order):
+        pool = pool_of(*names)
+        log = [pool.submit(request(number), 0.0)[0].endpoint for number in range(12)]
+        for number in ends:
+            pool.finished(str(number), Outcome.OK, 1.0)
+        chosen.append([*log, *(pool.submit(request(number), 2.0)[0].endpoint for number in range(12, 24))])
+
+    assert chosen[0] == chosen[1]
+    assert chosen[0][:4] == ["a", "b", "c", "d"], "ties go by name"
 
 
 def test_an_ejected_endpoint_is_back_when_its_time_is_over() -> None:
