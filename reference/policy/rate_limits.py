@@ -3,9 +3,14 @@
 A request is admitted in three acts. `reserve` takes one request and as many tokens as it may use at most; `settle`
 gives back, or takes, the difference to what it did use; `refund` gives everything back when it never reached a worker.
 
-Levels are integers in millionths, so that the arithmetic is exact and the same in a Redis script: a bucket is the pair
-(level, updated_at in microseconds); at `now` its level is min(burst, level + rate * (now - updated_at)). `now` comes
-from one clock; a `now` before the last one counts as the last one.
+Levels are integers in millionths, so that the arithmetic is exact and the same in a Redis script. A bucket is
+(level, carry, updated_at in microseconds); after `elapsed` microseconds
+
+    gained, carry = divmod(rate * elapsed + carry, 10**6)        level = min(burst, level + gained)
+
+and a full bucket carries nothing. Redis' Lua has doubles only, exact up to 2**53: a script lets time pass by an hour at
+most in one piece, and multiplies rate div 10**6 and rate mod 10**6 apart. `now` comes from one clock; a `now` before
+the last one counts as the last one.
 """
 
 from __future__ import annotations
@@ -47,6 +52,8 @@ class TokenBucket:
     level: int
     updated_at: int
     """Microseconds."""
+    carry: int = 0
+    """Millionths of a micro-unit that have been gained and are not in `level` yet."""
 
     @classmethod
     def full(cls, per_second: float, burst: int | None) -> TokenBucket:
@@ -55,16 +62,18 @@ class TokenBucket:
         return cls(round(per_second * MICRO), size, size, 0)
 
     def refill(self, now: int) -> None:
-        """Let time pass; what is below one micro-unit is not lost: `updated_at` moves by what was used."""
+        """Let time pass."""
         if now <= self.updated_at:
             return
-        gained = self.rate * (now - self.updated_at) // MICRO
-        if self.level + gained >= self.burst:
-            self.level, self.updated_at = self.burst, now
-        elif self.rate and gained:
-            self.level += gained
-            # rounded up, so that rounding never gains anything
-            self.updated_at += -(-gained * MICRO // self.rate)
+        gained, self.carry = divmod(self.rate * (now - self.updated_at) + self.carry, MICRO)
+        self.updated_at = now
+        self.give(gained)
+
+    def give(self, amount: int) -> None:
+        """Put micro-units in, as far as they fit."""
+        self.level += amount
+        if self.level >= self.burst:
+            self.level, self.carry = self.burst, 0
 
     def wait(self, amount: int) -> float | None:
         """Return the seconds until `amount` is there, 0 when it is, None when it never will be."""
@@ -73,7 +82,7 @@ class TokenBucket:
             return 0.0
         if amount > self.burst or self.rate == 0:
             return None
-        return -(-missing * MICRO // self.rate) / MICRO
+        return -((self.carry - missing * MICRO) // self.rate) / MICRO
 
 
 @dataclass(slots=True)
@@ -159,7 +168,7 @@ class RateLimits:
         for bucket, amount in ((account.requests, requests), (account.tokens, tokens)):
             if bucket is not None and amount:
                 bucket.refill(moment)
-                bucket.level = min(bucket.burst, bucket.level + amount * MICRO)
+                bucket.give(amount * MICRO)
 
 
 def _bucket(per_second: float | None, burst: int | None) -> TokenBucket | None:
