@@ -8,19 +8,22 @@ from reference.policy.routing.prefix import PrefixIndex
 from reference.policy.routing.protocol import pick_best
 from reference.policy.view import Chance, Decision, Endpoint, RequestView
 
-Scorer = Callable[[Endpoint], float]
+Scorer = Callable[[Sequence[Endpoint]], list[float]]
+"""Scores all endpoints at once, each in [0, 1]: a call per endpoint would cost more than the arithmetic."""
 
 
-def _in_flight(endpoint: Endpoint) -> float:
-    return 1.0 / (1.0 + endpoint.in_flight)
+def _in_flight(endpoints: Sequence[Endpoint]) -> list[float]:
+    return [1.0 / (1.0 + endpoint.in_flight) for endpoint in endpoints]
 
 
-def _queue_depth(endpoint: Endpoint) -> float:
-    return 1.0 / (1.0 + max(0, endpoint.observed.queue_depth))
+def _queue_depth(endpoints: Sequence[Endpoint]) -> list[float]:
+    depths = [endpoint.observed.queue_depth for endpoint in endpoints]
+    return [1.0 / (1.0 + depth) if depth > 0 else 1.0 for depth in depths]
 
 
-def _kv_usage(endpoint: Endpoint) -> float:
-    return 1.0 - min(1.0, max(0.0, endpoint.observed.kv_usage))
+def _kv_usage(endpoints: Sequence[Endpoint]) -> list[float]:
+    usages = [endpoint.observed.kv_usage for endpoint in endpoints]
+    return [1.0 - usage if 0.0 < usage < 1.0 else float(usage < 1.0) for usage in usages]
 
 
 SCORERS: Mapping[str, Scorer] = {"in_flight": _in_flight, "queue_depth": _queue_depth, "kv_usage": _kv_usage}
@@ -52,12 +55,13 @@ class Weighted:
         """Score every endpoint and take the best."""
         hashes = request.block_hashes
         matches = self._index.matches(hashes) if self._prefix and hashes else {}
-        scores = []
-        for endpoint in endpoints:
-            total = sum([weight * scorer(endpoint) for scorer, weight in self._scorers])
-            if matches:
-                total += self._prefix * matches.get(endpoint.name, 0) / len(hashes)
-            scores.append((endpoint.name, total / self._total))
+        totals = [0.0] * len(endpoints)
+        for scorer, weight in self._scorers:
+            totals = [total + weight * score for total, score in zip(totals, scorer(endpoints), strict=True)]
+        if matches:
+            share = self._prefix / len(hashes)
+            totals = [t + share * matches.get(e.name, 0) for t, e in zip(totals, endpoints, strict=True)]
+        scores = [(e.name, min(1.0, t / self._total)) for t, e in zip(totals, endpoints, strict=True)]
         decision = pick_best(scores, "best weighted score")
         return decision if self._explain else Decision(decision.endpoint, decision.reason)
 
