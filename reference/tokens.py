@@ -50,6 +50,8 @@ def hash_segments(segments: Iterable[Segment], block_size: int) -> tuple[int, ..
     missing = block_size
     for segment in segments:
         key, offset, end = segment.key, 0, segment.tokens
+        if not end:
+            continue
         if begun:
             taken = missing if missing < end else end
             begun += ((key, 0, taken),)
@@ -87,9 +89,14 @@ def segment_words(key: int, tokens: int) -> str:
 def words_to_tokens(text: str) -> list[int]:
     """Take each whitespace-separated word as a token, as the emulated engine does.
 
-    The number is 64 bits of two checksums of the word: enough that unequal words practically never meet.
+    The number is the word's bytes up to eight of them, and beyond that 64 bits of two checksums: enough that unequal
+    words practically never meet.
     """
-    return [(crc32(word) << 32) | crc32(word[::-1]) for word in text.encode().split()]
+    number = int.from_bytes
+    return [
+        number(word, "little") if len(word) <= 8 else (crc32(word) << 32) | crc32(word[::-1])
+        for word in text.encode("utf-8", "surrogatepass").split()
+    ]
 
 
 def _word(token: int) -> str:

@@ -16,7 +16,7 @@ class Segment:
     tokens: int
 
 
-prompts = st.lists(st.builds(Segment, key=st.integers(0, 3), tokens=st.integers(1, 40)), min_size=1, max_size=5)
+prompts = st.lists(st.builds(Segment, key=st.integers(0, 3), tokens=st.integers(0, 40)), min_size=1, max_size=5)
 block_sizes = st.sampled_from([1, 4, 16])
 
 
@@ -46,6 +46,15 @@ def test_a_prompt_has_a_hash_for_each_full_block(prompt: list[Segment], block_si
 
     assert len(hash_segments(prompt, block_size)) == num_tokens // block_size
     assert len(words_to_tokens(" ".join(segment_words(s.key, s.tokens) for s in prompt))) == num_tokens
+
+
+@given(words=st.lists(st.text(st.sampled_from("ab\u00e9"), min_size=1, max_size=12), max_size=30))
+def test_words_are_equal_tokens_only_where_they_are_equal_words(words: list[str]) -> None:
+    tokens = words_to_tokens(" ".join(words))
+
+    assert len(tokens) == len(words)
+    assert len(set(tokens)) == len(set(words))
+    assert all(0 <= token < 2**64 for token in tokens)
 
 
 @given(tokens=st.lists(st.integers(0, 9), min_size=8, max_size=32), place=st.integers(0, 7))
