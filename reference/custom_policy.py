@@ -44,6 +44,8 @@ FORBIDDEN_MODULES = frozenset(
         "urllib",
         "uuid",
         "tempfile",
+        "importlib",
+        "ctypes",
         "shutil",
         "numpy",
         "pydantic",
@@ -54,6 +56,18 @@ FORBIDDEN_MODULES = frozenset(
     ]
 )
 """What a policy may not import: it would decide differently in simulated time than in a router."""
+
+FORBIDDEN_CALLS = {
+    "open": "a policy does no I/O",
+    "input": "a policy does no I/O",
+    "__import__": "a policy says at its top what it imports",
+    "exec": "a policy says plainly what it does",
+    "eval": "a policy says plainly what it does",
+    "hash": "of a text it differs from process to process; "
+    "use `fingerprint` of reference.policy.routing.affinity, which does not",
+    "id": "it differs from process to process; use the endpoint's name",
+}
+"""Built-in functions that a policy may not call, and why."""
 
 EXAMPLE = """
     from reference.policy.view import Decision
@@ -79,12 +93,14 @@ def routing_for(
     """
     if ".py:" not in spec and not spec.endswith(".py"):
         return build_routing(spec, options, explain=explain)
-    policy_class = load_policy_class(spec, base_dir or Path())
+    policy_class = load_policy_class(spec, base_dir or Path(), options or {})
     return _make(policy_class, options or {}, spec)
 
 
-def load_policy_class(spec: str, base_dir: Path) -> type[Any]:
-    """Load the class that `file.py:Class` names, and check its contract.
+def load_policy_class(spec: str, base_dir: Path, options: Mapping[str, Any] | None = None) -> type[Any]:
+    """Load the class that `file.py:Class` names, and check its contract, made with `options`.
+
+    Without `options`, a class that cannot do without any is not asked for decisions.
 
     Raises:
         PolicyError: anything about it that would not work in a flight.
@@ -94,13 +110,16 @@ def load_policy_class(spec: str, base_dir: Path) -> type[Any]:
     if not class_name:
         raise PolicyError(f"{spec!r} names no class; write {file_name}:YourPolicy")
     try:
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{path}: the policy file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path}: this is not Python: byte {error.start} is not UTF-8") from error
     _check_imports(path, source)
     policy_class = _class_of(path, class_name)
     _check_route(path, policy_class)
-    _check_behaviour(path, policy_class)
+    if options is not None or not _needs_options(policy_class):
+        _check_behaviour(path, policy_class, options or {}, spec)
     return policy_class
 
 
@@ -109,22 +128,25 @@ def _check_imports(path: Path, source: str) -> None:
         tree = ast.parse(source, str(path))
     except SyntaxError as error:
         raise PolicyError(f"{path}:{error.lineno}: this is not Python: {error.msg}") from error
+    except ValueError as error:
+        raise PolicyError(f"{path}: this is not Python: {error}") from error
     for node in ast.walk(tree):
-        names: list[str] = []
-        if not isinstance(node, ast.Import | ast.ImportFrom | ast.Call):
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "__import__"):
-            raise PolicyError(f"{path}:{node.lineno}: calls {node.func.id}(); a policy does no I/O")
-        for name in names:
-            if name.partition(".")[0] in FORBIDDEN_MODULES:
-                raise PolicyError(
-                    f"{path}:{node.lineno}: imports {name}; a policy knows no clock, chance or I/O: "
-                    "take the time from `now` and random numbers from `chance()`"
-                )
+        match node:
+            case ast.Import(names=names):
+                _refuse_imports(path, node.lineno, [alias.name for alias in names])
+            case ast.ImportFrom(module=module):
+                _refuse_imports(path, node.lineno, [module or ""])
+            case ast.Call(func=ast.Name(id=name)) if name in FORBIDDEN_CALLS:
+                raise PolicyError(f"{path}:{node.lineno}: calls {name}(); {FORBIDDEN_CALLS[name]}")
+
+
+def _refuse_imports(path: Path, line: int, names: list[str]) -> None:
+    for name in names:
+        if name.partition(".")[0] in FORBIDDEN_MODULES:
+            raise PolicyError(
+                f"{path}:{line}: imports {name}; a policy knows no clock, chance or I/O: "
+                "take the time from `now` and random numbers from `chance()`"
+            )
 
 
 def _class_of(path: Path, class_name: str) -> type[Any]:
@@ -171,15 +193,21 @@ def _make(policy_class: type[Any], options: Mapping[str, Any], spec: str) -> Rou
         policy: RoutingPolicy = policy_class(**options)
     except (TypeError, ValueError) as error:
         raise PolicyError(f"{spec} cannot be made with options {dict(options)}: {error}") from error
+    except Exception as error:
+        raise PolicyError(
+            f"{spec} cannot be made with options {dict(options)}: {type(error).__name__}: {error}"
+        ) from error
     return policy
 
 
-def _check_behaviour(path: Path, policy_class: type[Any]) -> None:
-    """Ask two fresh policies the same questions; skip when the class cannot be made without options."""
-    try:
-        first, second = policy_class(), policy_class()
-    except TypeError:
-        return
+def _needs_options(policy_class: type[Any]) -> bool:
+    parameters = inspect.signature(policy_class).parameters.values()
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def _check_behaviour(path: Path, policy_class: type[Any], options: Mapping[str, Any], spec: str) -> None:
+    """Ask two fresh policies the same questions."""
+    first, second = _make(policy_class, options, spec), _make(policy_class, options, spec)
     for draw in range(20):
         request, endpoints = _question(draw)
         before = copy.deepcopy(endpoints)
@@ -193,11 +221,13 @@ def _check_behaviour(path: Path, policy_class: type[Any]) -> None:
                     f"{path}: {policy_class.__name__}.route raised {type(error).__name__}: {error} "
                     f"when asked about {request} and {len(endpoints)} endpoints"
                 ) from error
+            if endpoints != before:
+                raise PolicyError(
+                    f"{path}: {policy_class.__name__}.route changes the endpoints; a policy only reads them"
+                )
             if hook := getattr(policy, "dispatched", None):
                 hook(request, endpoints[0].name, float(draw))
         _check_decision(path, policy_class, decisions, endpoints)
-        if endpoints != before:
-            raise PolicyError(f"{path}: {policy_class.__name__}.route changes the endpoints; a policy only reads them")
 
 
 def _check_decision(path: Path, policy_class: type[Any], decisions: list[Any], endpoints: list[Endpoint]) -> None:
@@ -213,7 +243,7 @@ def _check_decision(path: Path, policy_class: type[Any], decisions: list[Any], e
     if decision != again:
         raise PolicyError(
             f"{path}: {name}.route gave {decision.endpoint!r} and then {again.endpoint!r} for the same question; "
-            "expected the same decision (does it use a set's order, or hash() of a string?)"
+            "expected the same decision (does it keep something outside of the policy object?)"
         )
 
 

@@ -21,6 +21,9 @@ CASES = {
     "import": ("import time\n" + GOOD, "policies.py:1: imports time; a policy knows no clock"),
     "from import": ("from random import random\n" + GOOD, "imports random"),
     "file access": (GOOD + "\nopen('x')", r"calls open\(\)"),
+    "hash": (GOOD.replace("endpoints[-1]", "endpoints[hash(request.tenant) % 1]"), r"policies.py:8: calls hash\(\)"),
+    "null byte": (GOOD + "\0", "this is not Python"),
+    "making": (GOOD.replace("self.factor = factor", "self.factor = {}['x']"), "cannot be made with options .*KeyError"),
     "syntax": ("class Mine(:", "policies.py:1: this is not Python"),
     "no class": (GOOD.replace("Mine", "Nine"), "defines no class 'Mine' .did you mean 'Nine'"),
     "no route": (GOOD.replace("def route", "def rout"), "has no method `route`; expected route"),
@@ -54,6 +57,24 @@ def test_a_good_policy_is_made_with_its_options(tmp_path: Path) -> None:
     assert routing_for("policies.py:Mine", {"factor": 3}, tmp_path).factor == 3
     with pytest.raises(PolicyError, match="cannot be made with options"):
         routing_for("policies.py:Mine", {"faktor": 3}, tmp_path)
+
+
+def test_a_policy_is_asked_for_decisions_as_its_options_make_it(tmp_path: Path) -> None:
+    (tmp_path / "policies.py").write_text(
+        GOOD.replace("factor=1", "factor").replace("endpoints[-1]", "endpoints[self.factor]")
+    )
+
+    assert load_policy_class("policies.py:Mine", tmp_path).__name__ == "Mine"
+    assert routing_for("policies.py:Mine", {"factor": -1}, tmp_path).factor == -1
+    with pytest.raises(PolicyError, match="route raised IndexError"):
+        routing_for("policies.py:Mine", {"factor": 4}, tmp_path)
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "policies.py").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(PolicyError, match="byte 0 is not UTF-8"):
+        load_policy_class("policies.py:Mine", tmp_path)
 
 
 def test_a_missing_file_or_class_name_is_told(tmp_path: Path) -> None:
