@@ -133,8 +133,6 @@ def parse(
         scenario = Scenario.model_validate(_plain(source.tree))
     except ValidationError as invalid:
         raise explain(invalid, source) from invalid
-    except RecursionError:
-        raise ScenarioError(f"{name}: a part of it contains itself (an anchor inside its own node)") from None
     base = base_dir or Path()
     check(scenario, source, base)
     flown = _dump(source.tree) if overrides else text
@@ -182,6 +180,8 @@ def _tree(text: str, name: str) -> CommentedMap:
         raise ScenarioError(f"{name}:{line}: this is not YAML: {error.problem or error.context}") from error
     except YAMLError as error:
         raise ScenarioError(f"{name}: this is not YAML: {error}") from error
+    except RecursionError:
+        raise ScenarioError(f"{name}: is nested too deeply for a scenario") from None
     if not isinstance(tree, CommentedMap):
         raise ScenarioError(f"{name}:1: expected a scenario, a mapping that begins with `windtunnel: 1`")
     return tree

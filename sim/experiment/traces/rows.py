@@ -68,9 +68,10 @@ class TraceLines:
         try:
             with open(self.path, "rb") as raw:
                 packed = gzip.GzipFile(fileobj=raw) if self.path.suffix == ".gz" else raw
-                for line in io.TextIOWrapper(packed, encoding="utf-8", newline=None):
-                    self.number += 1
-                    yield line.rstrip("\n")
+                with io.TextIOWrapper(packed, encoding="utf-8", newline=None) as text:
+                    for line in text:
+                        self.number += 1
+                        yield line.rstrip("\n")
         except FileNotFoundError:
             raise InputError(f"{self.path}: there is no such trace file") from None
         except EOFError:
