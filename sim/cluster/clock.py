@@ -97,10 +97,10 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
             IndexError: the agenda ran out before.
         """
         until.callbacks.append(StopSimulation.callback)
-        queue = self._queue
+        queue, take = self._queue, heappop
         try:
             while True:
-                entry = heappop(queue)
+                entry = take(queue)
                 try:
                     self._now, _, _, function, about = entry
                 except ValueError:  # shorter: an event of simpy

@@ -114,8 +114,12 @@ class Replica:
 
     def submit(self, sequence: Sequence) -> Rejected | None:
         """Hand a sequence to the engine now."""
-        rejected = self.engine.submit(sequence, self._clock._now)
-        self._arm()
+        engine, clock = self.engine, self._clock
+        rejected = engine.submit(sequence, clock._now)
+        wake_at = engine.wake_at()
+        if wake_at != self._wake_time and wake_at is not None:
+            self._wake_time = wake_at
+            clock.call_at(wake_at, self._turn, self._on_wake)
         return rejected
 
     def abort(self, request_id: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import inf, nan
 
-from reference.engine.sequence import FIRST_TOKEN, Event, Sequence
+from reference.engine.sequence import FINISHED, FIRST_TOKEN, Event, Sequence
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
 from reference.policy.view import Observation, RequestView
 from reference.tokens import hash_segments
@@ -156,24 +156,22 @@ class Router:
     # What replicas bring
 
     def on_events(self, replica: Replica, events: list[Event]) -> None:
-        """Note when first tokens get through, and send last ones on their way."""
-        arrival = replica.wire.arrival(events[-1].at)
-        finished: list[Event] = []
-        recorder = self._recorder
-        for event in events:
-            kind, key, at, _, cached_tokens = event
+        """Note when first tokens get through, and send last ones on their way; all of them are of this instant."""
+        arrival = replica.wire.arrival(self._clock._now)
+        transits, recorder = self._transits, self._recorder
+        num_finished = 0
+        for kind, key, _, _, cached_tokens in events:
             if kind is not FIRST_TOKEN:
-                finished.append(event)
-                continue
-            transit = self._transits.get(key)  # type: ignore[arg-type]
-            if transit is not None:
-                transit.first_token_at = arrival = replica.wire.arrival(at)
+                num_finished += 1
+            elif key in transits:
+                transit = transits[key]  # type: ignore[index]
+                transit.first_token_at = arrival
                 index = transit.index
                 if not recorder.status[index]:
                     recorder.first_token[index] = arrival + self._way_back
                     recorder.cached_tokens[index] = cached_tokens
-        if finished:
-            self._clock.call_at(arrival, _ANSWER + replica.index, self._on_answers, finished)
+        if num_finished:
+            self._clock.call_at(arrival, _ANSWER + replica.index, self._on_answers, events)
 
     def on_lost(self, replica: Replica, silently: bool) -> None:
         """Let the router learn that what was in a replica's engine is lost: by a reset, or by silence."""
@@ -269,10 +267,11 @@ class Router:
         """Last tokens reach the router."""
         now = self._clock._now
         recorder = self._recorder
-        for _, key, _, output_tokens, _ in events:
-            transit = self._transits.pop(key, None)  # type: ignore[arg-type]
-            if transit is None:
+        transits = self._transits
+        for kind, key, _, output_tokens, _ in events:
+            if kind is not FINISHED or key not in transits:
                 continue
+            transit = transits.pop(key)  # type: ignore[arg-type]
             transit.replica.num_in_flight -= 1
             index, desk = transit.index, transit.desk
             if not recorder.status[index]:
