@@ -96,7 +96,6 @@ def _add_worker(crew: Crew, name: str, pool: Pool) -> Process:
         "step_cost": machine.cost.to_dict(),
         "engine": asdict(machine.settings),
         "control": True,
-        "access_log": "",
         "shutdown_seconds": SHUTDOWN_SECONDS,
     }
     return crew.add(name, "reference.worker.emulated", config)
@@ -131,7 +130,6 @@ def _router_config(directory: Path, scenario: Scenario, blocks: list[dict[str, A
         "health_interval_seconds": router.health_interval,
         "decision_log": str(directory / "decisions.jsonl"),
         "seed": scenario.seed,
-        "access_log": "",
         "shutdown_seconds": SHUTDOWN_SECONDS,
     }
 

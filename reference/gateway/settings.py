@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from reference.policy.rate_limits import Limit
-from reference.wire.serving import ServerSettings
+from reference.wire.settings import ServerSettings
 
 
 class _Block(BaseModel):
@@ -39,9 +39,16 @@ class GatewaySettings(ServerSettings):
     """Settings of the gateway. Without keys everybody is the tenant `default`."""
 
     router_url: str
+    """Where the router is, such as http://router:8000."""
     keys: tuple[KeyBlock, ...] = ()
+    """The valid keys, by their SHA-256."""
     limits: dict[str, LimitBlock] = Field(default_factory=dict)
+    """What a tenant may use, by tenant."""
     default_limit: LimitBlock | None = None
+    """What each tenant without a limit of its own may use; none: no limit."""
     max_body_bytes: int = 32 * 2**20
+    """A larger request is answered 413."""
+    access_log: str = "-"
+    """A file, `-` for standard output, or empty for none."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of pages that may call from a browser; empty: only the same origin."""

@@ -1,8 +1,9 @@
-"""`python -m reference.router --config FILE`."""
+"""`python -m reference.router [--config FILE]`."""
 
 from reference.router.server import router_application
 from reference.router.settings import RouterSettings
-from reference.wire.serving import read_settings, serve
+from reference.wire.serving import serve
+from reference.wire.settings import read_settings
 
 if __name__ == "__main__":
     settings = read_settings(RouterSettings, "router")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reference.policy.ejection import EjectionSettings
 from reference.policy.pool import PoolSettings
-from reference.wire.serving import ServerSettings
+from reference.wire.settings import ServerSettings
 
 
 class _Block(BaseModel):
@@ -62,10 +62,14 @@ class RouterSettings(ServerSettings):
     """Settings of the router."""
 
     pools: tuple[PoolBlock, ...]
+    """One for each model: its policy, queue and endpoints."""
     scrape_interval_seconds: float = 1.0
+    """How often each endpoint's metrics are read."""
     health_interval_seconds: float = 2.0
+    """How often each endpoint is asked for its health."""
     decision_log: str = ""
     """A file that gets every decision as a JSON line; empty for none."""
     seed: int = 0
     """Of the policies' draws."""
     max_body_bytes: int = 32 * 2**20
+    """A larger request is answered 413."""

@@ -1,16 +1,13 @@
-"""Running a server: its settings from a file and the environment, uvicorn around its application, a clean end."""
+"""Running a server: FastAPI with our errors, the hot routes before it, uvicorn around both, a clean end."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,43 +15,9 @@ from starlette.routing import Route
 
 from reference.wire.asgi import Receive, Scope, Send, respond_error
 from reference.wire.errors import ApiError
+from reference.wire.settings import ServerSettings
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class ServerSettings(BaseModel):
-    """What every server is told. Subclasses add their own; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    shutdown_seconds: float = 30.0
-    """How long requests under way may take after SIGTERM."""
-    access_log: str = "-"
-    """A file, `-` for standard output, or empty for none."""
-
-
-Settings = TypeVar("Settings", bound=ServerSettings)
-
-
-def read_settings(kind: type[Settings], program: str) -> Settings:
-    """Read a server's settings from `--config FILE` (JSON), `--host` and `--port` over it; exit 2 when wrong."""
-    parser = argparse.ArgumentParser(program, description=kind.__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="settings, as JSON")
-    parser.add_argument("--host")
-    parser.add_argument("--port", type=int)
-    chosen = parser.parse_args()
-    try:
-        given = kind.model_validate_json(chosen.config.read_bytes())
-    except OSError as error:
-        parser.error(f"{chosen.config}: cannot be read: {error.strerror}")
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        parser.error(f"{chosen.config}: {where}: {first['msg']} (got {first['input']!r})")
-    over = {name: value for name in ("host", "port") if (value := getattr(chosen, name)) is not None}
-    return given.model_copy(update=over)
 
 
 def new_application(title: str, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
@@ -70,11 +33,10 @@ def new_application(title: str, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
         assert isinstance(error, ApiError)
         return Response(error.body, error.status, error.headers, "application/json")
 
-    application.add_exception_handler(HTTPException, on_http_error)
-
     async def on_mistake(_: Request, error: Exception) -> Response:
         return Response(INTERNAL.body, INTERNAL.status, media_type="application/json")
 
+    application.add_exception_handler(HTTPException, on_http_error)
     application.add_exception_handler(ApiError, on_api_error)
     application.add_exception_handler(Exception, on_mistake)
     return application

@@ -17,7 +17,6 @@ WORKER = {
     "model": "tiny",
     "step_cost": {"overhead": 0.01},
     "engine": {"max_num_seqs": 4, "num_blocks": 100},
-    "access_log": "",
 }
 
 STARTER = """

@@ -1,6 +1,7 @@
-"""`python -m reference.worker.emulated --config FILE`."""
+"""`python -m reference.worker.emulated [--config FILE]`."""
 
-from reference.wire.serving import read_settings, serve
+from reference.wire.serving import serve
+from reference.wire.settings import read_settings
 from reference.worker.emulated.server import EmulatedSettings, emulated_application
 
 if __name__ == "__main__":

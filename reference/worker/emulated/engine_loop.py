@@ -10,11 +10,22 @@ import asyncio
 from collections.abc import Callable
 
 from reference.engine import Emission, Engine, Rejected, Sequence
+from reference.engine.sequence import WAITING
 
 Now = Callable[[], float]
 
 _MAX_LATENESS_SECONDS = 0.25
 """A step later than this is not caught up with: the machine slept, and a real engine would have, too."""
+
+
+class Tokens(asyncio.Queue[Emission]):
+    """The tokens of one sequence as they come, and how long it waited for its first step."""
+
+    def __init__(self, sequence: Sequence, came_at: float) -> None:
+        super().__init__()
+        self.sequence = sequence
+        self.came_at = came_at
+        self.waited_seconds = 0.0
 
 
 class EngineLoop:
@@ -24,23 +35,26 @@ class EngineLoop:
         self.engine = engine
         self._now = now
         self._last = now()
-        self._listeners: dict[str | int, asyncio.Queue[Emission | None]] = {}
+        self._listeners: dict[str | int, Tokens] = {}
+        self._not_admitted: dict[str | int, Tokens] = {}
         self._work = asyncio.Event()
         self._stalled_until = 0.0
         self.step_began_at = 0.0
 
-    def submit(self, sequence: Sequence) -> asyncio.Queue[Emission | None] | Rejected:
-        """Hand a sequence to the engine; its tokens come through the queue, None when it is lost."""
+    def submit(self, sequence: Sequence) -> Tokens | Rejected:
+        """Hand a sequence to the engine; its tokens come through the queue."""
         rejected = self.engine.submit(sequence, self._time())
         if rejected is not None:
             return rejected
-        tokens: asyncio.Queue[Emission | None] = asyncio.Queue()
+        tokens = Tokens(sequence, self._last)
         self._listeners[sequence.request_id] = tokens
+        self._not_admitted[sequence.request_id] = tokens
         self._work.set()
         return tokens
 
     def abort(self, request_id: str | int) -> None:
         """Let a sequence go; its seat is free from the next step on."""
+        self._not_admitted.pop(request_id, None)
         if self._listeners.pop(request_id, None) is not None:
             self.engine.abort(request_id, self._time())
 
@@ -65,6 +79,7 @@ class EngineLoop:
                 await self._wait_for_work()
                 due = self._now()
                 continue
+            self._note_admitted(began)
             due += step.seconds
             wait = due - self._now()
             # a step that is over already still lets the server breathe
@@ -78,6 +93,12 @@ class EngineLoop:
             return
         self._work.clear()
         await self._work.wait()
+
+    def _note_admitted(self, now: float) -> None:
+        for request_id, tokens in list(self._not_admitted.items()):
+            if tokens.sequence.state is not WAITING:
+                del self._not_admitted[request_id]
+                tokens.waited_seconds = now - tokens.came_at
 
     def _hand_out(self, emissions: list[Emission]) -> None:
         for emission in emissions:

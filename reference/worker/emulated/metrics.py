@@ -55,6 +55,9 @@ class WorkerMetrics:
         self.ttft = self._histogram("time_to_first_token_seconds", "From arrival to the first token.")
         self.itl = self._histogram("inter_token_latency_seconds", "Between two tokens of an answer.")
         self.e2e = self._histogram("e2e_request_latency_seconds", "From arrival to the last token.")
+        self.queue = self._histogram("request_queue_time_seconds", "From arrival to the first step.")
+        self.prefill = self._histogram("request_prefill_time_seconds", "From the first step to the first token.")
+        self.decode = self._histogram("request_decode_time_seconds", "From the first token to the last.")
         info = GaugeMetricFamily("vllm:cache_config_info", "Cache settings.", labels=["block_size", "num_gpu_blocks"])
         info.add_metric([str(block_size), str(num_blocks)], 1.0)
         self.registry.register(_Constant(info))
@@ -62,6 +65,33 @@ class WorkerMetrics:
     def _histogram(self, name: str, about: str) -> Histogram:
         histogram = Histogram(f"vllm:{name}", about, ["model_name"], buckets=LATENCY_BUCKETS, registry=self.registry)
         return histogram.labels(**self._labels)
+
+
+class Timing:
+    """Observes the tokens of one request. Made when it arrives."""
+
+    __slots__ = ("_arrived", "_first", "_last", "_metrics")
+
+    def __init__(self, metrics: WorkerMetrics, now: float) -> None:
+        self._metrics = metrics
+        self._arrived = self._first = self._last = now
+
+    def token(self, position: int, now: float) -> None:
+        """Note a token; positions count from 1."""
+        if position == 1:
+            self._first = now
+            self._metrics.ttft.observe(now - self._arrived)
+        else:
+            self._metrics.itl.observe(now - self._last)
+        self._last = now
+
+    def finished(self, waited_seconds: float) -> None:
+        """Note the end, which is the last token."""
+        metrics = self._metrics
+        metrics.e2e.observe(self._last - self._arrived)
+        metrics.queue.observe(waited_seconds)
+        metrics.prefill.observe(max(0.0, self._first - self._arrived - waited_seconds))
+        metrics.decode.observe(self._last - self._first)
 
 
 class _Constant(Collector):

@@ -25,13 +25,14 @@ from reference.wire.asgi import (
 )
 from reference.wire.errors import ApiError
 from reference.wire.metrics import metrics_response
-from reference.wire.serving import ASGIApp, HotRoutes, ServerSettings, new_application
+from reference.wire.serving import ASGIApp, HotRoutes, new_application
+from reference.wire.settings import ServerSettings
 from reference.wire.sse import DONE
 from reference.wire.tracing import trace_headers
 from reference.worker.emulated.answers import Frames, embedding, embeddings_answer, usage_of, whole_answer
-from reference.worker.emulated.engine_loop import EngineLoop
+from reference.worker.emulated.engine_loop import EngineLoop, Tokens
 from reference.worker.emulated.faults import Faults
-from reference.worker.emulated.metrics import WorkerMetrics
+from reference.worker.emulated.metrics import Timing, WorkerMetrics
 from reference.worker.emulated.requests import Ask, read_ask, read_texts
 
 MAX_BODY_BYTES = 32 * 2**20
@@ -41,8 +42,11 @@ class EmulatedSettings(ServerSettings):
     """Settings of an emulated worker. `step_cost` and `engine` as the simulator uses them for the same replica."""
 
     model: str
+    """The model's name."""
     step_cost: dict[str, Any]
+    """What a step costs: the fields of `reference.engine.StepCost`."""
     engine: dict[str, Any]
+    """The fields of `reference.engine.EngineSettings`."""
     start_seconds: float = 0.0
     """Cold start: not ready for so long."""
     control: bool = False
@@ -75,7 +79,7 @@ class EmulatedWorker:
             return
 
     async def _complete(self, scope: Scope, raw: bytes, send: Send) -> None:
-        arrived = time.monotonic()
+        timing = Timing(self.metrics, time.monotonic())
         await self.faults.before_answer()
         if self.faults.takes_error():
             raise ApiError(500, "an error on demand", code="injected")
@@ -96,30 +100,28 @@ class EmulatedWorker:
             raise ApiError(tokens.status, tokens.reason, code="context_length_exceeded")
         try:
             if ask.is_stream:
-                await self._stream(ask, tokens, send, arrived)
+                await self._stream(ask, tokens, send, timing)
             else:
-                await self._whole(ask, tokens, send, arrived)
+                await self._whole(ask, tokens, send, timing)
         finally:
             self.loop.abort(request_id)
 
-    async def _stream(self, ask: Ask, tokens: asyncio.Queue[Emission | None], send: Send, arrived: float) -> None:
+    async def _stream(self, ask: Ask, tokens: Tokens, send: Send, timing: Timing) -> None:
         request_id = str(ask.sequence.request_id)
         frames = Frames(request_id, self.settings.model, int(time.time()), is_chat=ask.is_chat)
         emission = await tokens.get()
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        before, last = frames.first(), arrived
-        while emission is not None:
-            now = time.monotonic()
-            (self.metrics.ttft if emission.output_tokens == 1 else self.metrics.itl).observe(now - last)
-            last = now
+        before = frames.first()
+        while True:
+            timing.token(emission.output_tokens, time.monotonic())
             if not await self._survives(emission.output_tokens, send):
                 return
             chunk = before + frames.token(emission.output_tokens - 1)
             before = b""
             if emission.is_finished:
+                timing.finished(tokens.waited_seconds)
                 await self._finish(ask, emission, frames, chunk, send)
-                self.metrics.e2e.observe(now - arrived)
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             emission = await tokens.get()
@@ -143,13 +145,13 @@ class EmulatedWorker:
             return False
         return True
 
-    async def _whole(self, ask: Ask, tokens: asyncio.Queue[Emission | None], send: Send, arrived: float) -> None:
-        emission = await tokens.get()
-        while emission is not None and not emission.is_finished:
-            if emission.output_tokens == 1:
-                self.metrics.ttft.observe(time.monotonic() - arrived)
+    async def _whole(self, ask: Ask, tokens: Tokens, send: Send, timing: Timing) -> None:
+        while True:
             emission = await tokens.get()
-        assert emission is not None
+            timing.token(emission.output_tokens, time.monotonic())
+            if emission.is_finished:
+                break
+        timing.finished(tokens.waited_seconds)
         body = whole_answer(
             str(ask.sequence.request_id),
             self.settings.model,
@@ -159,7 +161,6 @@ class EmulatedWorker:
             reason=_reason(ask, emission),
             usage=self._usage(ask, emission),
         )
-        self.metrics.e2e.observe(time.monotonic() - arrived)
         await respond(send, 200, body)
 
     async def _embed(self, body: dict[str, Any], send: Send) -> None:
