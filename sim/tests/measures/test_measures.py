@@ -96,6 +96,14 @@ def test_a_lost_request_never_improves_anything(made: SimpleNamespace, seed: int
     assert after.num_requests == before.num_requests == sum(after.statuses.values())
 
 
+def test_a_success_that_misses_its_slo_is_throughput_and_no_goodput(made: SimpleNamespace) -> None:
+    record = made.record([{}, {"first_token": 9.0, "last_token": 9.5, "ended": 9.5}], duration_seconds=10.0)
+
+    found = measure(requests_of(record), window_of(record), {"chat": Slo(ttft=1.0)}, [50])
+
+    assert (found.throughput, found.goodput, found.slo_attainment) == (0.2, 0.1, 0.5)
+
+
 def test_only_requests_scheduled_in_the_window_count(made: SimpleNamespace) -> None:
     record = made.record([{} for _ in range(10)], warm_up_seconds=3.0, duration_seconds=8.0)
 
