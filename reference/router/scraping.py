@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from math import isfinite
 
 import aiohttp
 
@@ -117,8 +118,18 @@ def read_observation(text: bytes, now: float) -> Observation | None:
     for line in text.splitlines():
         name = line.split(b"{", 1)[0].split(b" ", 1)[0]
         field = _GAUGES.get(name)
-        if field is not None:
-            found[field] = found.get(field, 0.0) + float(line.rsplit(b" ", 1)[1])
+        value = _number(line) if field is not None else None
+        if field is not None and value is not None:
+            found[field] = found.get(field, 0.0) + value
     if not found:
         return None
     return Observation(now, int(found.get("running", 0)), int(found.get("queue_depth", 0)), found.get("kv_usage", 0.0))
+
+
+def _number(line: bytes) -> float | None:
+    """Return the value at the end of a line; None when it is none, as of a page that was cut off."""
+    try:
+        value = float(line.rsplit(b" ", 1)[-1])
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
