@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
 
-from reference.policy.ejection import EjectionPolicy, EjectionSettings
+from reference.policy.ejection import EjectionSettings
 from reference.policy.queue import PoolQueue
 from reference.policy.retry import RetryBudget
+from reference.policy.roster import Roster
 from reference.policy.routing.protocol import RoutingPolicy
 from reference.policy.view import Chance, Decision, Endpoint, Observation, Rejected, RequestView
 
@@ -113,19 +114,15 @@ class Pool:
         self.counters = PoolCounters()
         self._routing = routing
         self._chance = chance
-        self._endpoints: dict[str, Endpoint] = {}
+        self._roster = Roster(settings.ejection, settings.max_in_flight_per_endpoint, chance)
         self._flights: dict[str, Flight] = {}
         self._queue = PoolQueue()
         self._retrying: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._in_flight_of: defaultdict[str, int] = defaultdict(int)
         self._budget = RetryBudget(settings.retry_budget_ratio, settings.retry_min_per_second)
-        self._ejection = EjectionPolicy(settings.ejection)
         self._deadlines: list[tuple[float, str]] = []
         self._deadline_of: dict[str, float] = {}
         """The latest deadline of each request that waits or waited; an entry of the heap that differs is stale."""
-        self._readmissions: list[tuple[float, str]] = []
-        self._available: list[Endpoint] = []
-        self._versions: list[tuple[str, float]] = []
         self._on_dispatched = getattr(routing, "dispatched", None)
         self._on_removed = getattr(routing, "removed", None)
 
@@ -133,42 +130,31 @@ class Pool:
 
     def add_endpoint(self, name: str, now: float, weight: float = 1.0, version: str = "") -> list[Action]:
         """Take an endpoint in, or take its new weight; what waits may go to it."""
-        known = self._endpoints.get(name)
-        if known is None:
-            self._endpoints[name] = Endpoint(name, weight, version=version)
-        else:
-            known.weight, known.version, known.is_draining = weight, version, False
-        self._refresh()
+        self._roster.add(name, weight, version)
         return self._serve_queue(now)
 
     def remove_endpoint(self, name: str, now: float) -> list[Action]:
         """Let an endpoint go. What is in flight to it stays so until the caller tells its outcome."""
-        if self._endpoints.pop(name, None) is None:
+        if not self._roster.remove(name):
             return []
-        self._ejection.forget(name)
         if self._on_removed is not None:
             self._on_removed(name)
-        self._refresh()
-        return self._refuse_all_queued() if not self._endpoints else self._serve_queue(now)
+        return self._serve_queue(now) if self._roster else self._refuse_all_queued()
 
     def drain(self, name: str, now: float) -> list[Action]:
         """Send nothing more to an endpoint; what is in flight goes on."""
-        if name in self._endpoints:
-            self._endpoints[name].is_draining = True
-            self._refresh()
+        self._roster.drain(name)
         return []
 
     def observe(self, name: str, observation: Observation, now: float) -> list[Action]:
         """Take what a scrape of an endpoint reported."""
-        endpoint = self._endpoints.get(name)
-        if endpoint is not None:
-            endpoint.observed = observation
+        self._roster.observe(name, observation)
         return []
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All endpoints, by name; to be read only."""
-        return tuple(self._endpoints[name] for name in sorted(self._endpoints))
+        return self._roster.endpoints
 
     @property
     def num_queued(self) -> int:
@@ -193,11 +179,11 @@ class Pool:
         self.counters.submitted += 1
         self._budget.deposit()
         # who has waited goes first to an endpoint that is back
-        actions = self._serve_queue(now) if self._readmit(now) and self._queue else []
-        if not self._endpoints:
+        actions = self._serve_queue(now) if self._roster.readmit(now) and self._queue else []
+        if not self._roster:
             return [self._refused(request, "no endpoint serves this model", status=503)]
         if not self._queue:
-            candidates = self._candidates(())
+            candidates = self._roster.candidates()
             if candidates:
                 actions.append(self._dispatch(request, candidates, 1, (), now))
                 return actions
@@ -215,18 +201,18 @@ class Pool:
         if flight is None:
             return []
         self._land(flight)
-        self._readmit(now)
+        self._roster.readmit(now)
         actions: list[Action] = []
         if outcome is Outcome.OK:
             self.counters.completed += 1
-            self._ejection.succeeded(flight.endpoint.name)
+            self._roster.succeeded(flight.endpoint)
         elif outcome is Outcome.CANCELLED:
             self.counters.cancelled += 1
         elif outcome is Outcome.CLIENT_ERROR:
             self.counters.client_errors += 1
         else:
             if outcome is Outcome.FAILED:
-                self._count_failure(flight, now)
+                self.counters.ejections += self._roster.failed(flight.endpoint, request_id, now)
             actions += self._retry(flight, outcome, now)
         if self._queue:
             actions += self._serve_queue(now)
@@ -254,7 +240,7 @@ class Pool:
             if request is not None:
                 self._retrying.pop(request_id, None)
                 actions.append(self._refused(request, "waited too long for an endpoint", status=503))
-        self._readmit(now)
+        self._roster.readmit(now)
         return actions + self._serve_queue(now)
 
     def next_deadline(self) -> float | None:
@@ -263,46 +249,25 @@ class Pool:
             deadline, request_id = heappop(self._deadlines)
             if self._deadline_of.get(request_id) == deadline:
                 del self._deadline_of[request_id]
-        times = [heap[0][0] for heap in (self._deadlines, self._readmissions) if heap]
-        return min(times) if times and self._queue else None
+        if not self._queue:
+            return None
+        first = self._deadlines[0][0] if self._deadlines else None
+        back = self._roster.next_readmission()
+        return first if back is None else back if first is None else min(first, back)
 
     def _is_stale(self, deadline: float, request_id: str) -> bool:
         return request_id not in self._queue or self._deadline_of.get(request_id) != deadline
 
     # Deciding
 
-    def _candidates(self, failed_on: tuple[str, ...]) -> list[Endpoint]:
-        """Filter: those that take requests, have room, are not where this request has failed, and of one version.
-
-        The version is drawn last, so that a canary that is full or has failed leaves its share to the others.
-        """
-        candidates = self._available
-        limit = self.settings.max_in_flight_per_endpoint
-        if limit is not None:
-            candidates = [endpoint for endpoint in candidates if endpoint.in_flight < limit]
-        if failed_on:
-            candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
-        if self._versions and candidates:
-            version = self._draw_version(candidates)
-            candidates = [endpoint for endpoint in candidates if endpoint.version == version]
-        return candidates
-
-    def _draw_version(self, candidates: list[Endpoint]) -> str:
-        """Draw among the versions of the candidates by weight; one draw each time, so that logs stay comparable."""
-        present = {endpoint.version for endpoint in candidates}
-        versions = [(version, weight) for version, weight in self._versions if version in present]
-        draw = self._chance() * sum([weight for _, weight in versions])
-        for version, weight in versions:
-            draw -= weight
-            if draw < 0:
-                return version
-        return versions[-1][0]
-
     def _dispatch(
         self, request: RequestView, candidates: list[Endpoint], attempt: int, failed_on: tuple[str, ...], now: float
     ) -> Dispatch:
         decision = self._routing.route(request, candidates, now, self._chance)
-        endpoint = self._endpoints[decision.endpoint]
+        endpoint = self._roster.get(decision.endpoint)
+        if endpoint is None:
+            names = [candidate.name for candidate in candidates]
+            raise ValueError(f"the routing policy chose {decision.endpoint!r}; expected one of {names}")
         endpoint.in_flight += 1
         endpoint.in_flight_tokens += request.input_tokens
         self._in_flight_of[request.tenant] += 1
@@ -344,17 +309,11 @@ class Pool:
 
     def _serve_queue(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._queue and self._has_room():
+        while self._queue and self._roster.has_room():
             request = self._queue.pop(self._in_flight_of)
             attempt, failed_on = self._retrying.pop(request.request_id, (1, ()))
-            actions.append(self._dispatch(request, self._candidates(failed_on), attempt, failed_on, now))
+            actions.append(self._dispatch(request, self._roster.candidates(failed_on), attempt, failed_on, now))
         return actions
-
-    def _has_room(self) -> bool:
-        limit = self.settings.max_in_flight_per_endpoint
-        if limit is None:
-            return bool(self._available)
-        return any(endpoint.in_flight < limit for endpoint in self._available)
 
     # After a failure
 
@@ -365,13 +324,13 @@ class Pool:
             reason = "the endpoint failed after the first token"
         elif flight.attempt >= self.settings.max_attempts:
             reason = f"{flight.attempt} attempts {word}"
-        elif not self._available:
+        elif not self._roster.available:
             reason = f"the endpoint {word} and there is no other"
         elif not self._budget.withdraw(now):
             reason = f"the endpoint {word} and the retry budget is used up"
         else:
             self.counters.retries += 1
-            candidates = self._candidates(failed_on)
+            candidates = self._roster.candidates(failed_on)
             if candidates:
                 return [self._dispatch(request, candidates, flight.attempt + 1, failed_on, now)]
             self._retrying[request.request_id] = (flight.attempt + 1, failed_on)
@@ -380,41 +339,7 @@ class Pool:
         self.counters.failed += 1
         return [Fail(request, reason, flight.attempt)]
 
-    def _count_failure(self, flight: Flight, now: float) -> None:
-        endpoint = flight.endpoint
-        if self._endpoints.get(endpoint.name) is not endpoint:
-            return
-        earned = self._ejection.failed(endpoint.name, flight.request.request_id)
-        others = [other for other in self._available if other is not endpoint]
-        if earned and others and endpoint.ejected_until is None:
-            endpoint.ejected_until = self._ejection.eject(endpoint.name, now)
-            self.counters.ejections += 1
-            heappush(self._readmissions, (endpoint.ejected_until, endpoint.name))
-            self._refresh()
-
-    def _readmit(self, now: float) -> bool:
-        """Take back the endpoints whose ejection is over; say whether there may be any."""
-        readmissions = self._readmissions
-        if not readmissions or readmissions[0][0] > now:
-            return False
-        while readmissions and readmissions[0][0] <= now:
-            until, name = heappop(readmissions)
-            endpoint = self._endpoints.get(name)
-            if endpoint is not None and endpoint.ejected_until == until:
-                endpoint.ejected_until = None
-        self._refresh()
-        return True
-
     # Bookkeeping
-
-    def _refresh(self) -> None:
-        """Find anew who takes requests. All ejected is nobody ejected: an endpoint that may fail beats none."""
-        taking = [self._endpoints[name] for name in sorted(self._endpoints) if not self._endpoints[name].is_draining]
-        self._available = [endpoint for endpoint in taking if endpoint.ejected_until is None] or taking
-        weights: dict[str, float] = {}
-        for endpoint in self._available:
-            weights[endpoint.version] = max(weights.get(endpoint.version, 0.0), endpoint.weight)
-        self._versions = sorted(weights.items()) if len(weights) > 1 else []
 
     def _refuse_all_queued(self) -> list[Action]:
         actions: list[Action] = []

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from reference.policy.ejection import EjectionPolicy, EjectionSettings
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, PoolSettings, Refuse
 from reference.policy.routing.load import LeastInFlight, RoundRobin
-from reference.policy.view import RequestView
+from reference.policy.view import Decision, RequestView
 
 NAMES = ["a", "b", "c"]
 
@@ -136,8 +136,8 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_last_endpoint_is_never_ejected(self) -> None:
         taking = [endpoint for endpoint in self.pool.endpoints if not endpoint.is_draining]
-        assert bool(self.pool._available) == bool(taking)
-        assert {endpoint.name for endpoint in self.pool._available} <= {endpoint.name for endpoint in taking}
+        assert bool(self.pool._roster.available) == bool(taking)
+        assert {endpoint.name for endpoint in self.pool._roster.available} <= {endpoint.name for endpoint in taking}
 
 
 TestThePool = PoolMachine.TestCase
@@ -332,3 +332,15 @@ def test_canary_weights_split_the_requests_between_versions() -> None:
         chosen.append(dispatch.endpoint)
 
     assert 0.08 < chosen.count("new-0") / 4000 < 0.12
+
+
+def test_a_policy_that_chooses_a_stranger_is_told_whom_it_could_have_chosen() -> None:
+    class Confused(LeastInFlight):
+        def route(self, *_: object) -> Decision:
+            return Decision("nobody", "why not")
+
+    pool = Pool(PoolSettings(), Confused(), random.Random(0).random)
+    pool.add_endpoint("a", 0.0)
+
+    with pytest.raises(ValueError, match=r"chose 'nobody'; expected one of \['a'\]"):
+        pool.submit(request(1), 0.0)

@@ -1,0 +1,152 @@
+"""The roster of a pool: its endpoints, and which of them may take a request now.
+
+Filters only; which of the candidates it is, is for the routing policy to say. Knows nothing of queues and attempts.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from reference.policy.ejection import EjectionPolicy, EjectionSettings
+from reference.policy.view import Chance, Endpoint, Observation
+
+
+class Roster:
+    """The endpoints of one model. An endpoint is available unless it drains or is ejected.
+
+    All ejected is nobody ejected: an endpoint that may fail beats none.
+    """
+
+    def __init__(self, ejection: EjectionSettings, max_in_flight: int | None, chance: Chance) -> None:
+        self.available: list[Endpoint] = []
+        """By name. Replaced, never changed in place."""
+        self._endpoints: dict[str, Endpoint] = {}
+        self._ejection = EjectionPolicy(ejection)
+        self._max_in_flight = max_in_flight
+        self._chance = chance
+        self._readmissions: list[tuple[float, str]] = []
+        self._versions: list[tuple[str, float]] = []
+        """Version → weight, where there is more than one version to choose from."""
+
+    def __len__(self) -> int:
+        return len(self._endpoints)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All endpoints, by name."""
+        return tuple(self._endpoints[name] for name in sorted(self._endpoints))
+
+    def get(self, name: str) -> Endpoint | None:
+        """Return the endpoint of this name, None when there is none."""
+        return self._endpoints.get(name)
+
+    # Endpoints come and go
+
+    def add(self, name: str, weight: float, version: str) -> None:
+        """Take an endpoint in, or its new weight and version; one that drained takes requests again."""
+        known = self._endpoints.get(name)
+        if known is None:
+            self._endpoints[name] = Endpoint(name, weight, version=version)
+        else:
+            known.weight, known.version, known.is_draining = weight, version, False
+        self._refresh()
+
+    def remove(self, name: str) -> bool:
+        """Let an endpoint go; say whether it was here."""
+        if self._endpoints.pop(name, None) is None:
+            return False
+        self._ejection.forget(name)
+        self._refresh()
+        return True
+
+    def drain(self, name: str) -> None:
+        """Leave an endpoint out from now on."""
+        if name in self._endpoints:
+            self._endpoints[name].is_draining = True
+            self._refresh()
+
+    def observe(self, name: str, observation: Observation) -> None:
+        """Keep what a scrape reported, if the endpoint is still here."""
+        if name in self._endpoints:
+            self._endpoints[name].observed = observation
+
+    # Who may take a request
+
+    def candidates(self, failed_on: tuple[str, ...] = ()) -> list[Endpoint]:
+        """Filter: those available that have room, are not where this request has failed, and of one version.
+
+        Where a request has failed is better than nowhere. The version is drawn last, so that a canary that is full or
+        has failed leaves its share to the others.
+        """
+        candidates = self.available
+        limit = self._max_in_flight
+        if limit is not None:
+            candidates = [endpoint for endpoint in candidates if endpoint.in_flight < limit]
+        if failed_on:
+            candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
+        if self._versions and candidates:
+            version = self._draw_version(candidates)
+            candidates = [endpoint for endpoint in candidates if endpoint.version == version]
+        return candidates
+
+    def has_room(self) -> bool:
+        """Say whether there is a candidate for anybody."""
+        limit = self._max_in_flight
+        if limit is None:
+            return bool(self.available)
+        return any(endpoint.in_flight < limit for endpoint in self.available)
+
+    # Ejection
+
+    def succeeded(self, endpoint: Endpoint) -> None:
+        """Note that an endpoint has answered."""
+        self._ejection.succeeded(endpoint.name)
+
+    def failed(self, endpoint: Endpoint, request_id: str, now: float) -> bool:
+        """Note that an endpoint has failed a request; eject it if it has earned that and is not the last."""
+        if self._endpoints.get(endpoint.name) is not endpoint:
+            return False
+        has_earned_it = self._ejection.failed(endpoint.name, request_id)
+        is_last = not any(other is not endpoint for other in self.available)
+        if not has_earned_it or is_last or endpoint.ejected_until is not None:
+            return False
+        endpoint.ejected_until = self._ejection.eject(endpoint.name, now)
+        heappush(self._readmissions, (endpoint.ejected_until, endpoint.name))
+        self._refresh()
+        return True
+
+    def readmit(self, now: float) -> bool:
+        """Take back the endpoints whose ejection is over; say whether there may be any."""
+        readmissions = self._readmissions
+        if not readmissions or readmissions[0][0] > now:
+            return False
+        while readmissions and readmissions[0][0] <= now:
+            until, name = heappop(readmissions)
+            endpoint = self._endpoints.get(name)
+            if endpoint is not None and endpoint.ejected_until == until:
+                endpoint.ejected_until = None
+        self._refresh()
+        return True
+
+    def next_readmission(self) -> float | None:
+        """Return when `readmit` next has something to do, None when nobody is ejected."""
+        return self._readmissions[0][0] if self._readmissions else None
+
+    def _draw_version(self, candidates: list[Endpoint]) -> str:
+        """Draw among the versions of the candidates by weight; always one draw, so that logs stay comparable."""
+        present = {endpoint.version for endpoint in candidates}
+        versions = [(version, weight) for version, weight in self._versions if version in present]
+        draw = self._chance() * sum([weight for _, weight in versions])
+        for version, weight in versions:
+            draw -= weight
+            if draw < 0:
+                return version
+        return versions[-1][0]
+
+    def _refresh(self) -> None:
+        taking = [self._endpoints[name] for name in sorted(self._endpoints) if not self._endpoints[name].is_draining]
+        self.available = [endpoint for endpoint in taking if endpoint.ejected_until is None] or taking
+        weights: dict[str, float] = {}
+        for endpoint in self.available:
+            weights[endpoint.version] = max(weights.get(endpoint.version, 0.0), endpoint.weight)
+        self._versions = sorted(weights.items()) if len(weights) > 1 else []
