@@ -164,7 +164,7 @@ class Router:
             if kind is not FIRST_TOKEN:
                 num_finished += 1
             elif key in transits:
-                transit = transits[key]  # type: ignore[index]
+                transit = transits[key]
                 transit.first_token_at = arrival
                 index = transit.index
                 if not recorder.status[index]:
@@ -271,7 +271,7 @@ class Router:
         for kind, key, _, output_tokens, _ in events:
             if kind is not FINISHED or key not in transits:
                 continue
-            transit = transits.pop(key)  # type: ignore[arg-type]
+            transit = transits.pop(key)
             transit.replica.num_in_flight -= 1
             index, desk = transit.index, transit.desk
             if not recorder.status[index]:
