@@ -34,6 +34,7 @@ class Desk:
         self._log = log
         self._verdicts: dict[str, asyncio.Future[Action]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._expires_at: float | None = None
 
     async def serve(self, request: RequestView, forward: Forward) -> Dispatch | Refuse | Fail:
         """See a request through: wait for its turn, forward it, retry it as the pool says; return how it ended.
@@ -96,6 +97,9 @@ class Desk:
 
     def _set_timer(self, now: float) -> None:
         deadline = self.pool.next_deadline()
+        if deadline == self._expires_at:
+            return
+        self._expires_at = deadline
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -104,5 +108,5 @@ class Desk:
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
-        self._timer = None
+        self._timer = self._expires_at = None
         self._carry_out(self.pool.expire(self._now()))

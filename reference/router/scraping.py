@@ -43,6 +43,8 @@ class Watch:
     ) -> None:
         self.block = block
         self.is_healthy = False
+        self.is_leaving = False
+        """It is being drained: however well it is, it is not taken in again."""
         self._desk = desk
         self._session = session
         self._flying = flying
@@ -83,7 +85,7 @@ class Watch:
         except (aiohttp.ClientError, OSError, TimeoutError):
             well = False
         self._failures = 0 if well else self._failures + 1
-        if well and not self.is_healthy:
+        if well and not self.is_healthy and not self.is_leaving:
             self.is_healthy = True
             self._desk.add_endpoint(self.block.name, self.block.weight, self.block.version)
         elif self._failures == 1:

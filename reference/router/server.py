@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from reference.custom_policy import routing_for
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
 from reference.router.decision_log import DecisionFile
 from reference.router.desk import Desk
+from reference.router.discovery import Discovery, Known
 from reference.router.metrics import RouterMetrics
 from reference.router.requests import read_object, view_of
-from reference.router.scraping import Watch
 from reference.router.settings import RouterSettings
 from reference.wire.asgi import (
     ClientLeft,
@@ -48,10 +48,7 @@ class Router:
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
         self.desks: dict[str, Desk] = {}
-        self._watch_of: dict[str, Watch] = {}
-        self._urls: dict[str, str] = {}
-        self._exchanges: dict[str, set[Exchange]] = {}
-        """What is in flight, by endpoint."""
+        self._known: Mapping[str, Known] = {}
         self._block_size = {pool.model: pool.block_size for pool in settings.pools}
         self._hashes_prompts: dict[str, bool] = {}
         self._serial = 0
@@ -71,18 +68,15 @@ class Router:
         """Open the desks and watch the endpoints as long as the server lives."""
         async with session_for_relaying() as session:
             self._session = session
-            for block in self.settings.pools:
-                self.desks[block.model] = Desk(self._pools[block.model], time.monotonic, self._decided)
-                for endpoint in block.endpoints:
-                    self._urls[endpoint.name] = endpoint.url
-                    flying = self._exchanges[endpoint.name] = set()
-                    self._watch_of[endpoint.name] = Watch(endpoint, self.desks[block.model], session, flying)
-            watches = self._watch_of.values()
-            tasks = [asyncio.create_task(w.look_at_health(self.settings.health_interval_seconds)) for w in watches]
-            tasks += [asyncio.create_task(w.scrape(self.settings.scrape_interval_seconds)) for w in watches]
+            for model, pool in self._pools.items():
+                self.desks[model] = Desk(pool, time.monotonic, self._decided)
+            discovery = Discovery(self.settings, self.desks, session)
+            self._known = discovery.known
+            discovery.update({block.model: block.endpoints for block in self.settings.pools})
+            following = asyncio.create_task(discovery.run())
             yield
-            for task in tasks:
-                task.cancel()
+            following.cancel()
+            discovery.close()
 
     def _decided(self, now: float, action: Action) -> None:
         self.metrics.decided(now, action)
@@ -121,14 +115,17 @@ class Router:
 
         async def forward(dispatch: Dispatch) -> Outcome:
             assert self._session is not None
+            known = self._known.get(dispatch.endpoint)
+            if known is None:
+                # forgotten between the decision and now
+                return Outcome.FAILED
             exchange = Exchange()
-            flying = self._exchanges[dispatch.endpoint]
-            flying.add(exchange)
+            known.flying.add(exchange)
             extra = [(REQUEST_ID, request_id), (TRACEPARENT, traceparent), (DECISION, _decision_header(dispatch))]
             try:
                 relayed = await relay(
                     self._session,
-                    self._urls[dispatch.endpoint] + scope["path"],
+                    known.block.url + scope["path"],
                     raw,
                     headers,
                     send,
@@ -137,9 +134,9 @@ class Router:
                     exchange=exchange,
                 )
             finally:
-                flying.discard(exchange)
+                known.flying.discard(exchange)
             if relayed.is_refused:
-                self._watch_of[dispatch.endpoint].is_refused()
+                known.watch.is_refused()
             last[:] = [relayed]
             return outcome_of(relayed)
 

@@ -63,6 +63,8 @@ class RouterSettings(ServerSettings):
 
     pools: tuple[PoolBlock, ...]
     """One for each model: its policy, queue and endpoints."""
+    endpoints_file: str = ""
+    """JSON, `{model: [{name, url, weight, version}]}`, read again whenever it changes; over those in `pools`."""
     scrape_interval_seconds: float = 1.0
     """How often each endpoint's metrics are read."""
     health_interval_seconds: float = 2.0

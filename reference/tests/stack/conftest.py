@@ -115,6 +115,7 @@ async def builder() -> AsyncIterator[Build]:
             pool: dict[str, Any] | None = None,
             worker: dict[str, Any] | None = None,
             strange: FastAPI | None = None,
+            listed: bool = True,
         ) -> Chain:
             client = await stack.enter_async_context(aiohttp.ClientSession())
             chain = Chain(client, stack=stack)
@@ -127,7 +128,7 @@ async def builder() -> AsyncIterator[Build]:
                 chain.engines.append(application.state.worker)
                 chain.workers.append(await stack.enter_async_context(serving(application)))
             endpoints = [{"name": f"vllm-{place}", "url": url} for place, url in enumerate(chain.workers)]
-            block = {"model": MODEL, "endpoints": endpoints, **(pool or {})}
+            block = {"model": MODEL, "endpoints": endpoints if listed else [], **(pool or {})}
             routing = router_application(
                 RouterSettings(pools=[block], **{"health_interval_seconds": 0.2, **(router or {})})  # type: ignore[arg-type]
             )
@@ -137,7 +138,7 @@ async def builder() -> AsyncIterator[Build]:
             settings = {"router_url": chain.router, "keys": [key], "access_log": "", **(gateway or {})}
             chain.gateway = await stack.enter_async_context(serving(gateway_application(GatewaySettings(**settings))))
             pools = chain.routing.desks[MODEL].pool
-            await _until(lambda: len(pools.endpoints) == workers)
+            await _until(lambda: len(pools.endpoints) == (workers if listed else 0))
             return chain
 
         yield make
