@@ -13,7 +13,7 @@ from e2e.shipped import find_scenario
 from sim.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from e2e.rungs.processes import Crew
+    from e2e.rungs.processes import Crew, Process
     from e2e.rungs.stack import Stack
 
 LOOK_SECONDS = 0.5
@@ -43,14 +43,25 @@ def serve(
         raise InputError(f"--port {port}: somebody listens there; choose another, or none for a free one")
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch, Crew(logs or Path(scratch)) as crew:
         stack = add_stack(crew, loaded, gateway_port=port)
+        page = add_page(crew, stack)
         stack.start(crew)
-        print(_welcome(stack, loaded.scenario.cluster.pools[0].model), flush=True)
-        _stay(crew, stack)
+        crew.start(page)
+        crew.wait_until_ready([page])
+        print(_welcome(stack, page.url, loaded.scenario.cluster.pools[0].model), flush=True)
+        _stay(stack, page)
 
 
-def _welcome(stack: Stack, model: str) -> str:
+def add_page(crew: Crew, stack: Stack) -> Process:
+    """Work out the chat page's server, and let the gateway know whose origin it is."""
+    page = crew.add("web", "reference.web", {"api_base": stack.gateway.url}, ready_path="/readyz")
+    stack.gateway.config["allowed_origins"] = [page.url]
+    return page
+
+
+def _welcome(stack: Stack, page: str, model: str) -> str:
     tenant, key = next(iter(stack.keys.items()))
     lines = [
+        f"chat     {page}/   (its key: {key})",
         f"gateway  {stack.gateway.url}/v1   (tenant {tenant}: key {key})",
         f"router   {stack.router.url}   metrics at /metrics",
         *(f"worker   {worker.url}   {name}" for name, worker in stack.workers.items()),
@@ -65,18 +76,18 @@ def _welcome(stack: Stack, model: str) -> str:
     return "\n".join(lines)
 
 
-def _stay(crew: Crew, stack: Stack) -> None:
+def _stay(stack: Stack, page: Process) -> None:
     """Stay until Ctrl-C.
 
     Raises:
         InputError: a process has ended by itself, with the end of its log.
     """
     try:
-        while all(process.is_running for process in stack.all):
+        while all(process.is_running for process in (*stack.all, page)):
             time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
         print("stopped", flush=True)
         return
-    gone = next(process for process in stack.all if not process.is_running)
+    gone = next(process for process in (*stack.all, page) if not process.is_running)
     code = gone.handle.returncode if gone.handle else None
     raise InputError(f"{gone.name} ended with code {code}:{gone.log_tail()}")
