@@ -19,7 +19,7 @@ TRACES = Path(__file__).resolve().parents[3] / "scenarios" / "traces"
         ("azure2023/conversation.csv.gz", "azure", 19366, 0, 3501.7, 1154.7, 211.1),
         ("azure2023/code.csv.gz", "azure", 8819, 0, 3435.9, 2047.8, 27.9),
         ("mooncake/conversation.jsonl.gz", "mooncake", 12031, 0, 3537, 12035, 342.6),
-        ("burstgpt/first400.csv", "burstgpt", 400, 17, 37269, 543.6, 288),
+        ("burstgpt/first400.csv", "burstgpt", 400, 17, 37269, 543.6, 288.8),
     ],
 )
 def test_a_shipped_trace_has_the_published_figures(
