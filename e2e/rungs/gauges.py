@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from e2e.rungs.pages import gauges
+from e2e.rungs.processes import Process
 from e2e.rungs.stack import Stack
 
 Samples = list[tuple[float, str, str, float]]
@@ -51,34 +52,23 @@ class GaugeWatch:
             number = 0
             while not self._stop.wait(max(0.0, self._zero + number * self._interval - time.monotonic())):
                 at = number * self._interval
-                found = list(threads.map(partial(self._worker, at), self._stack.workers))
+                # a copy: workers may come and go meanwhile
+                workers = list(self._stack.workers.values())
+                found = list(threads.map(partial(self._worker, at), workers))
                 self.samples += [sample for samples in found for sample in samples]
-                ready = {name for name, samples in zip(self._stack.workers, found, strict=True) if samples}
+                ready = [worker.name for worker, samples in zip(workers, found, strict=True) if samples]
                 for pool in self._stack.pools:
-                    there = sum(1 for worker in self._stack.workers_of(pool) if worker.name in ready)
+                    there = sum(1 for name in ready if name.rpartition("-")[0] == pool)
                     self.samples.append((at, f"pool/{pool}", "ready", float(there)))
                 self.samples += self._servers(at)
                 number = max(number + 1, int((time.monotonic() - self._zero) / self._interval))
 
-    def _worker(self, at: float, name: str) -> Samples:
-        found = _scrape(self._stack.workers[name].url)
-        return [(at, f"replica/{name}", measure, found[m]) for m, measure in _WORKER_GAUGES.items() if m in found]
+    def _worker(self, at: float, worker: Process) -> Samples:
+        found = gauges(worker.url)
+        return [
+            (at, f"replica/{worker.name}", measure, found[m]) for m, measure in _WORKER_GAUGES.items() if m in found
+        ]
 
     def _servers(self, at: float) -> Samples:
-        found = _scrape(self._stack.router.url) | _scrape(self._stack.gateway.url)
+        found = gauges(self._stack.router.url) | gauges(self._stack.gateway.url)
         return [(at, who, measure, found[name]) for name, (who, measure) in _SERVER_GAUGES.items() if name in found]
-
-
-def _scrape(url: str) -> dict[str, float]:
-    """Return the gauges of a component, summed over their labels; empty when it does not answer."""
-    try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=1) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if line.startswith(("vllm:", "windtunnel_")):
-            name = line.split("{", 1)[0].split(" ", 1)[0]
-            found[name] = found.get(name, 0.0) + float(line.rsplit(" ", 1)[1])
-    return found

@@ -40,6 +40,7 @@ def fly(
     from e2e.replay import fill, replay
     from e2e.rungs.gauges import GaugeWatch
     from e2e.rungs.mischief import Mischief
+    from e2e.rungs.scaling import Scaling
 
     _require_servers()
     scenario = loaded.scenario
@@ -58,11 +59,13 @@ def fly(
         starting_seconds = stack.start(crew)
         gauges = GaugeWatch(stack, scenario.measure.sample_interval)
         mischief = Mischief(scenario, crew, stack, starting_seconds)
+        scaling = Scaling(crew, stack, starting_seconds)
         busy = _CpuBusy()
 
         def on_start(zero: float) -> None:
             gauges.start(zero)
             mischief.start(zero)
+            scaling.start(zero)
             busy.begin()
 
         try:
@@ -70,14 +73,18 @@ def fly(
                 workload, stack.gateway.url, api_keys=stack.keys, out_dir=out_dir, progress=progress, on_start=on_start
             )
         finally:
+            scaling.stop()
             mischief.stop()
             gauges.stop()
         fill(record, result)
         record.diagnostics["cpu_busy_share"] = busy.share()
-        record.samples, record.events = gauges.samples, mischief.events
+        record.samples = gauges.samples
+        record.events = sorted([*mischief.events, *scaling.events], key=lambda event: event["at"])
         record.decisions = read_decisions(out_dir / "decisions.jsonl", result.zero)
         _attribute(record)
-    record.facts["cost_per_hour"] = _cost_per_hour(scenario)
+        seconds = scaling.replica_seconds(result.wall_seconds)
+        record.facts["replica_seconds"] = seconds
+        record.facts["cost_per_hour"] = _cost_per_hour(scenario, seconds, result.wall_seconds)
     return record
 
 
@@ -87,8 +94,6 @@ def left_out(scenario: Scenario) -> list[str]:
     gpus = sorted({pool.gpu for pool in scenario.cluster.pools if pool.gpu})
     if gpus:
         sentences.append(f"No {', '.join(gpus)} on loopback: each worker is the emulated engine, timed as one.")
-    scaled = [pool for pool in scenario.cluster.pools if pool.autoscale is not None]
-    sentences += [f"Autoscaling of {pool.name or pool.engine}: its {pool.replicas} replicas stayed." for pool in scaled]
     if scenario.cluster.gateway.replicas > 1:
         sentences.append(f"One gateway instead of {scenario.cluster.gateway.replicas}: there is no load balancer here.")
     return sentences
@@ -128,13 +133,17 @@ def _require_servers() -> None:
         ) from error
 
 
-def _cost_per_hour(scenario: Scenario) -> float | None:
+def _cost_per_hour(scenario: Scenario, seconds: dict[str, float], flown: float) -> float | None:
+    """Return what the replicas cost in the mean, in US dollars; None when a pool names no GPU."""
     from sim.cluster.machines import machine_for
 
-    prices = [(machine_for(pool).price_per_hour, pool.replicas) for pool in scenario.cluster.pools]
-    if any(price is None for price, _ in prices):
-        return None
-    return sum(price * replicas for price, replicas in prices if price is not None)
+    cost = 0.0
+    for pool in scenario.cluster.pools:
+        price = machine_for(pool).price_per_hour
+        if price is None:
+            return None
+        cost += price * seconds[pool.name or pool.engine] / flown
+    return cost
 
 
 class _CpuBusy:

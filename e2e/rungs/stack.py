@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +18,7 @@ from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Pool, RateLimit, Scenario
 from sim.hardware import HardwareError
 
+LISTING = "endpoints.json"
 SHUTDOWN_SECONDS = 2.0
 """A stack on loopback is ended by whoever is looking at it: streams under way are not waited for."""
 
@@ -34,6 +37,8 @@ class Stack:
     """Names of replicas by node."""
     pools: dict[str, Pool]
     """By name."""
+    listing: Path
+    """The file by which the router knows its endpoints."""
 
     @property
     def all(self) -> list[Process]:
@@ -42,16 +47,41 @@ class Stack:
 
     def workers_of(self, pool: str) -> list[Process]:
         """The workers of a pool, in order."""
-        return [worker for name, worker in self.workers.items() if name.rpartition("-")[0] == pool]
+        return [worker for name, worker in list(self.workers.items()) if name.rpartition("-")[0] == pool]
 
     def pool_of(self, worker: str) -> Pool:
         """The pool that a worker belongs to."""
         return self.pools[worker.rpartition("-")[0]]
 
+    def add_worker(self, crew: Crew, pool: str) -> Process:
+        """Work out one more worker of a pool, with the smallest ordinal that nobody has; it is not started yet."""
+        ordinal = 0
+        while f"{pool}-{ordinal}" in self.workers:
+            ordinal += 1
+        worker = self.workers[f"{pool}-{ordinal}"] = _add_worker(crew, f"{pool}-{ordinal}", self.pools[pool])
+        return worker
+
+    def remove_worker(self, name: str) -> None:
+        """Forget a worker that has ended."""
+        del self.workers[name]
+
+    def list_workers(self, leaving: Collection[str] = ()) -> None:
+        """Tell the router which endpoints there are: every worker that has been started and is not leaving."""
+        listing: dict[str, list[dict[str, str]]] = {}
+        for name, worker in self.workers.items():
+            if worker.handle is not None and name not in leaving:
+                listing.setdefault(self.pool_of(name).model, []).append({"name": name, "url": worker.url})
+        fresh = self.listing.with_suffix(".new")
+        fresh.write_text(json.dumps(listing))
+        fresh.replace(self.listing)
+
     def start(self, crew: Crew) -> float:
         """Start everything and wait until it serves; return how long a worker took, in seconds."""
         began = time.monotonic()
-        for process in self.all:
+        for worker in self.workers.values():
+            crew.start(worker)
+        self.list_workers()
+        for process in (self.router, self.gateway):
             crew.start(process)
         crew.wait_until_ready(self.workers.values())
         took = time.monotonic() - began
@@ -73,8 +103,7 @@ def add_stack(crew: Crew, loaded: LoadedScenario, *, gateway_port: int | None = 
     for name, pool in pools.items():
         ours = [_add_worker(crew, f"{name}-{ordinal}", pool) for ordinal in range(pool.replicas)]
         workers |= {worker.name: worker for worker in ours}
-        block = blocks.setdefault(pool.model, _pool_block(loaded, pool))
-        block["endpoints"] += [{"name": worker.name, "url": worker.url} for worker in ours]
+        blocks.setdefault(pool.model, _pool_block(loaded, pool))
         for start in range(0, len(ours), pool.replicas_per_node):
             nodes[f"node-{len(nodes)}"] = tuple(worker.name for worker in ours[start : start + pool.replicas_per_node])
     router = crew.add(
@@ -83,7 +112,7 @@ def add_stack(crew: Crew, loaded: LoadedScenario, *, gateway_port: int | None = 
     keys = {tenant.name: f"wt-{tenant.name}-{scenario.seed}" for tenant in scenario.workload.tenants}
     gateway_config = _gateway_config(crew.directory, scenario, router.url, keys)
     gateway = crew.add("gateway", "reference.gateway", gateway_config, ready_path="/readyz", port=gateway_port)
-    return Stack(workers, router, gateway, keys, nodes, pools)
+    return Stack(workers, router, gateway, keys, nodes, pools, crew.directory / LISTING)
 
 
 def _add_worker(crew: Crew, name: str, pool: Pool) -> Process:
@@ -105,7 +134,6 @@ def _pool_block(loaded: LoadedScenario, pool: Pool) -> dict[str, Any]:
     router = loaded.scenario.cluster.router
     return {
         "model": pool.model,
-        "endpoints": [],
         "policy": router.policy.name,
         "policy_options": router.policy.options,
         "policy_dir": str(loaded.base_dir),
@@ -128,6 +156,7 @@ def _router_config(directory: Path, scenario: Scenario, blocks: list[dict[str, A
         "pools": blocks,
         "scrape_interval_seconds": router.scrape_interval,
         "health_interval_seconds": router.health_interval,
+        "endpoints_file": str(directory / LISTING),
         "decision_log": str(directory / "decisions.jsonl"),
         "seed": scenario.seed,
         "shutdown_seconds": SHUTDOWN_SECONDS,
