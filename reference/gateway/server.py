@@ -74,11 +74,10 @@ class Gateway:
         began = time.monotonic()
         request_id, traceparent = trace_headers(scope["headers"])
         seen = _Seen(send)
-        tenant, model, usage, problem = "", "", None, ""
+        caller, model, usage, problem = None, "", None, ""
         self.metrics.in_flight.inc()
         try:
             caller = self._keys.caller(scope["headers"])
-            tenant = caller.tenant
             raw = await read_body(receive, self.settings.max_body_bytes)
             model = self._check(scope, raw, caller)
             usage = UsageWatch()
@@ -86,7 +85,10 @@ class Gateway:
             problem = await unless_client_leaves(receive, work)
         except ApiError as error:
             problem = error.code or error.message
-            await respond_error(seen, error, [(REQUEST_ID, request_id)])
+            own: Headers = [(REQUEST_ID, request_id)]
+            await respond_error(
+                seen, error, own + self._limit_headers(caller) if caller and error.status == 429 else own
+            )
         except ClientLeft:
             seen.status = 499
             problem = "the client left"
@@ -97,7 +99,7 @@ class Gateway:
             self._access_log.write(
                 request_id=request_id.decode("latin-1"),
                 path=scope["path"],
-                tenant=tenant or None,
+                tenant=caller.tenant if caller else None,
                 model=model or None,
                 status=seen.status,
                 seconds=round(seconds, 6),
@@ -197,9 +199,22 @@ class Gateway:
         return headers
 
     def _limit_headers(self, caller: Caller) -> Headers:
+        limit = self.settings.limits.get(caller.tenant, self.settings.default_limit)
+        if limit is None:
+            return []
         requests, tokens = self._limits.remaining(caller.tenant, time.monotonic())
-        named = ((b"x-ratelimit-remaining-requests", requests), (b"x-ratelimit-remaining-tokens", tokens))
-        return [(name, b"%d" % left) for name, left in named if left is not None]
+        headers: Headers = []
+        if requests is not None:
+            headers += _limit_pair(b"requests", limit.request_burst, limit.requests_per_second, requests)
+        if tokens is not None:
+            headers += _limit_pair(b"tokens", limit.token_burst, limit.tokens_per_second, tokens)
+        return headers
+
+
+def _limit_pair(what: bytes, burst: int | None, per_second: float | None, left: int) -> Headers:
+    """Name how much there is at once, and how much of it is left."""
+    size = burst if burst is not None else max(1, round(per_second or 0.0))
+    return [(b"x-ratelimit-limit-" + what, b"%d" % size), (b"x-ratelimit-remaining-" + what, b"%d" % left)]
 
 
 class _Seen:

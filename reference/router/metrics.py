@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 from reference.policy.pool import Action, Dispatch, Pool, Refuse
 from reference.wire.metrics import LATENCY_BUCKETS
 
+MAX_REASONS = 100
+
 
 class RouterMetrics:
     """The registry of one router."""
@@ -24,6 +26,7 @@ class RouterMetrics:
             ["model", "kind", "reason"],
             registry=self.registry,
         )
+        self._reasons: set[str] = set()
         self._wait = Histogram(
             "windtunnel_router_dispatch_wait_seconds",
             "From arrival to the dispatch.",
@@ -32,12 +35,20 @@ class RouterMetrics:
             registry=self.registry,
         )
 
+    def _bounded(self, reason: str) -> str:
+        """Return a reason as a label: a user's own policy may give a new one each time, and a series lives for ever."""
+        if reason not in self._reasons:
+            if len(self._reasons) >= MAX_REASONS:
+                return "another"
+            self._reasons.add(reason)
+        return reason
+
     def decided(self, now: float, action: Action) -> None:
         """Count one decision."""
         model = action.request.model
         match action:
             case Dispatch(decision=decision, attempt=attempt):
-                self._decisions.labels(model, "dispatch", decision.reason).inc()
+                self._decisions.labels(model, "dispatch", self._bounded(decision.reason)).inc()
                 if attempt == 1:
                     self._wait.labels(model).observe(now - action.request.arrived_at)
             case Refuse(rejected=rejected):

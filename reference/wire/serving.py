@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from threading import Timer
+from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
@@ -70,15 +73,42 @@ class HotRoutes:
             raise
 
 
+DRAINING = ApiError(503, "this server is about to end: send nothing more", code="draining")
 INTERNAL = ApiError(500, "the server made a mistake; its log has it under this request's id", code="internal_error")
+
+
+class Draining:
+    """An application that can say it is about to end: `/readyz` is 503 then, and all else goes on as before."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self.is_draining = False
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if self.is_draining and scope.get("path") == "/readyz":
+            await respond_error(send, DRAINING)
+        else:
+            await self._application(scope, receive, send)
 
 
 def serve(application: ASGIApp, settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way may finish within the grace period."""
     import uvicorn
 
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if sig != signal.SIGTERM or drained.is_draining or not settings.drain_seconds:
+                super().handle_exit(sig, frame)
+                return
+            drained.is_draining = True
+            timer = Timer(settings.drain_seconds, super().handle_exit, (sig, frame))
+            timer.daemon = True
+            timer.start()
+
+    drained = Draining(application)
     config = uvicorn.Config(
-        application,
+        drained,
         host=settings.host,
         port=settings.port,
         access_log=False,
@@ -90,7 +120,7 @@ def serve(application: ASGIApp, settings: ServerSettings) -> None:
         date_header=False,
         backlog=4096,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run()
     sys.exit(0 if server.started else 1)
 

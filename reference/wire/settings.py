@@ -21,6 +21,8 @@ class ServerSettings(BaseModel):
     """The address to listen on."""
     port: int = 8000
     """The port to listen on."""
+    drain_seconds: float = 0.0
+    """How long after SIGTERM requests are still taken while `/readyz` says 503: until load balancers have heard."""
     shutdown_seconds: float = 30.0
     """How long requests under way may take after SIGTERM."""
 

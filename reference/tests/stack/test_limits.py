@@ -31,6 +31,7 @@ async def test_a_tenant_over_its_limit_is_told_when_to_come_back(build) -> None:
         async with chain.ask() as answer:
             assert answer.status == 200
             left.append(answer.headers["x-ratelimit-remaining-requests"])
+            assert answer.headers["x-ratelimit-limit-requests"] == "2"
     async with chain.ask() as answer:
         assert answer.status == 429
         assert (await answer.json())["error"]["type"] == "rate_limit_error"
