@@ -47,8 +47,7 @@ def serve(
         stack.start(crew)
         crew.start(page)
         crew.wait_until_ready([page])
-        print(_welcome(stack, page.url, loaded.scenario.cluster.pools[0].model), flush=True)
-        _stay(stack, page)
+        _stay(stack, page, _welcome(stack, page.url, loaded.scenario.cluster.pools[0].model))
 
 
 def add_page(crew: Crew, stack: Stack) -> Process:
@@ -76,13 +75,14 @@ def _welcome(stack: Stack, page: str, model: str) -> str:
     return "\n".join(lines)
 
 
-def _stay(stack: Stack, page: Process) -> None:
-    """Stay until Ctrl-C.
+def _stay(stack: Stack, page: Process, welcome: str) -> None:
+    """Say what there is and stay until Ctrl-C; whoever has read the welcome may press it.
 
     Raises:
         InputError: a process has ended by itself, with the end of its log.
     """
     try:
+        print(welcome, flush=True)
         while all(process.is_running for process in (*stack.all, page)):
             time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
