@@ -202,6 +202,7 @@ def test_ticks_are_spread_evenly_in_the_order_of_the_recording(flying: Callable[
 
     at = np.asarray([request.scheduled for request in workload.requests])
     assert [request.input_tokens for request in workload.requests] == [n + 1 for n in range(30)] * 20
+    assert np.all(np.diff(at) >= 0)
     assert np.array_equal(at // 3, np.repeat(np.arange(20), 30))
     assert (at % 3).mean() == pytest.approx(1.5, abs=0.15)
     assert workload.duration_seconds == 60
