@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from reference.policy.ejection import EjectionSettings
 from reference.policy.queue import PoolQueue
@@ -47,8 +48,7 @@ class PoolSettings:
     ejection: EjectionSettings = field(default_factory=EjectionSettings)
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """Send the request to `decision.endpoint`. `attempt` counts from 1."""
 
     request: RequestView
@@ -61,16 +61,14 @@ class Dispatch:
         return self.decision.endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(NamedTuple):
     """Answer the request with a refusal: no endpoint has it, and none has begun to answer it."""
 
     request: RequestView
     rejected: Rejected
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(NamedTuple):
     """Answer the request with its failure: no attempt is left, or the first token was out."""
 
     request: RequestView
@@ -81,15 +79,17 @@ class Fail:
 Action = Dispatch | Refuse | Fail
 
 
-@dataclass(slots=True)
 class Flight:
     """An attempt under way."""
 
-    request: RequestView
-    endpoint: Endpoint
-    attempt: int
-    failed_on: tuple[str, ...]
-    has_first_token: bool = False
+    __slots__ = ("attempt", "endpoint", "failed_on", "has_first_token", "request")
+
+    def __init__(self, request: RequestView, endpoint: Endpoint, attempt: int, failed_on: tuple[str, ...]) -> None:
+        self.request = request
+        self.endpoint = endpoint
+        self.attempt = attempt
+        self.failed_on = failed_on
+        self.has_first_token = False
 
 
 @dataclass(slots=True)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Chance = Callable[[], float]
 """A source of uniforms in [0, 1); the caller owns the seed."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestView:
+class RequestView(NamedTuple):
     """A request as its client declared it. Lives from its arrival at the router to its end."""
 
     request_id: str
@@ -32,8 +32,7 @@ class RequestView:
     """Absolute seconds after which the client no longer wants a first token; None: never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What a scrape of a replica reported. Stale by nature: read it with `observed_at`."""
 
     observed_at: float
@@ -65,8 +64,7 @@ class Endpoint:
     """For canary weights between versions of one model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Where a request goes and why. `scores` are (endpoint name, score in [0, 1]) of those that passed the filters."""
 
     endpoint: str
@@ -74,8 +72,7 @@ class Decision:
     scores: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """An expected refusal. `status` is the HTTP status its edge should answer with (429 or 503)."""
 
     reason: str

@@ -6,7 +6,7 @@ request costs one call on its way to the router, unless a gateway has limits to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import nan
 from typing import Protocol
 
@@ -25,8 +25,8 @@ class Entry(Protocol):
     def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
         """Give each request with when something must first be decided about it, and in whose turn."""
 
-    def enter(self, request: WorkloadRequest) -> None:
-        """Decide it, at that time."""
+    def entrance(self) -> Callable[[WorkloadRequest], None]:
+        """Give who decides it, at that time."""
 
     def leave(self, request: WorkloadRequest) -> None:
         """Its client has gone; called as the client hangs up."""
@@ -38,7 +38,7 @@ class Clients:
     def __init__(self, requests: tuple[WorkloadRequest, ...], clock: Clock, entry: Entry, recorder: Recorder) -> None:
         self._clock = clock
         self._entry = entry
-        self._enter = entry.enter
+        self._enter = entry.entrance()
         self._recorder = recorder
         self._entries = entry.entries(requests)
         self._feed()

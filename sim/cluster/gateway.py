@@ -9,7 +9,7 @@ client declares it in `max_tokens`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
@@ -58,8 +58,6 @@ class Gateway:
         self._reservations: dict[int, Reservation] = {}
         if self._limits is not None:
             router.when_left = self._on_left
-        else:
-            self.enter = router.on_arrival  # type: ignore[method-assign]
 
     def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
         """Give each request with when it is first decided about: here, or at the router where there are no limits."""
@@ -74,7 +72,11 @@ class Gateway:
             departures.append(departure)
             yield departure + way, turn + request.index, request
 
-    def enter(self, request: WorkloadRequest) -> None:
+    def entrance(self) -> Callable[[WorkloadRequest], None]:
+        """Give who decides about a request first: this gateway, or the router where there are no limits."""
+        return self._router.on_arrival if self._limits is None else self._enter
+
+    def _enter(self, request: WorkloadRequest) -> None:
         """Admit a request and send it on, or refuse it."""
         limits = self._limits
         assert limits is not None

@@ -59,9 +59,7 @@ def test_every_policy_chooses_one_it_was_given_explains_it_and_leaves_it_alone(
 
 def test_no_policy_can_read_how_long_an_answer_will_be() -> None:
     """I7, by type."""
-    fields = {field.name for field in dataclasses.fields(RequestView)} | {
-        field.name for field in dataclasses.fields(Endpoint)
-    }
+    fields = {*RequestView._fields, *(field.name for field in dataclasses.fields(Endpoint))}
 
     assert not [name for name in fields if "output" in name and name != "max_output_tokens"]
 
