@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from reference.engine.sequence import EngineError
 
-TICKS_PER_SECOND = 2**36
+TICKS_PER_SECOND: Final = 2**36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import nan
-from typing import Protocol
+from typing import Final, Protocol
 
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.recorder import TIMED_OUT, Recorder
@@ -16,7 +16,7 @@ from sim.experiment.workload import WorkloadRequest
 
 TIMEOUT_STATUS = 408
 
-_LEAVE = int(Turn.LEAVE)
+_LEAVE: Final = int(Turn.LEAVE)
 
 
 class Entry(Protocol):

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import Any
+from typing import Any, Final
 
 from sim.experiment.record import RunRecord
 from sim.experiment.workload import Workload
 
-OK = "ok"
-REFUSED = "refused"
-FAILED = "failed"
-TIMED_OUT = "timed_out"
-CANCELLED = "cancelled"
+OK: Final = "ok"
+REFUSED: Final = "refused"
+FAILED: Final = "failed"
+TIMED_OUT: Final = "timed_out"
+CANCELLED: Final = "cancelled"
 
-OK_STATUS = 200
+OK_STATUS: Final = 200
 
 
 class Recorder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf, nan
+from typing import Final
 
 from reference.engine.sequence import FINISHED, FIRST_TOKEN, Event, Sequence
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
@@ -22,13 +23,13 @@ from sim.cluster.replica import Replica
 from sim.experiment.schema import Router as RouterSettings
 from sim.experiment.workload import WorkloadRequest
 
-CONNECT_TIMEOUT_SECONDS = 1.0
+CONNECT_TIMEOUT_SECONDS: Final = 1.0
 """How long the router tries to reach a replica that does not answer at all."""
 
-_ATTEMPT_BITS = 32
-_SUBMIT = int(Turn.SUBMIT)
-_ANSWER = int(Turn.ANSWER)
-_LEAVE = int(Turn.LEAVE)
+_ATTEMPT_BITS: Final = 32
+_SUBMIT: Final = int(Turn.SUBMIT)
+_ANSWER: Final = int(Turn.ANSWER)
+_LEAVE: Final = int(Turn.LEAVE)
 
 
 class Transit:
