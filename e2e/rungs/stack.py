@@ -141,6 +141,8 @@ def _pool_block(loaded: LoadedScenario, pool: Pool) -> dict[str, Any]:
         "max_queued": router.queue.max_requests,
         "max_wait_seconds": router.queue.max_wait,
         "max_in_flight_per_endpoint": router.queue.max_in_flight_per_endpoint,
+        "fairness": router.queue.fairness,
+        "tenant_weights": router.queue.weights,
         "max_attempts": router.retry.max_attempts,
         "retry_budget_ratio": router.retry.budget,
         "retry_min_per_second": router.retry.min_per_second,

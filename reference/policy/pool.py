@@ -8,13 +8,14 @@ or `Refuse` (no endpoint took it in time), or `Fail` (its last attempt did not s
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from reference.policy.ejection import EjectionSettings
-from reference.policy.queue import PoolQueue
+from reference.policy.queue import Fairness, PoolQueue
 from reference.policy.retry import RetryBudget
 from reference.policy.roster import Roster
 from reference.policy.routing.protocol import RoutingPolicy
@@ -37,11 +38,17 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How a pool queues, retries and ejects. Seconds; `max_in_flight_per_endpoint` None dispatches all at once."""
+    """How a pool queues, retries and ejects. Seconds; `max_in_flight_per_endpoint` None dispatches all at once.
+
+    `fairness` says whose turn it is among equals in priority (see `queue`); `tenant_weights` are for "tokens", 1 for
+    who is not in them.
+    """
 
     max_queued: int = 1000
     max_wait_seconds: float | None = None
     max_in_flight_per_endpoint: int | None = None
+    fairness: Fairness = "in_flight"
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
     max_attempts: int = 3
     retry_budget_ratio: float = 0.1
     retry_min_per_second: float = 1.0
@@ -116,7 +123,7 @@ class Pool:
         self._chance = chance
         self._roster = Roster(settings.ejection, settings.max_in_flight_per_endpoint, chance)
         self._flights: dict[str, Flight] = {}
-        self._queue = PoolQueue()
+        self._queue = PoolQueue(settings.fairness, settings.tenant_weights)
         self._retrying: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._in_flight_of: defaultdict[str, int] = defaultdict(int)
         self._budget = RetryBudget(settings.retry_budget_ratio, settings.retry_min_per_second)
@@ -287,14 +294,13 @@ class Pool:
     def _enqueue(self, request: RequestView, now: float) -> list[Action]:
         actions: list[Action] = []
         if len(self._queue) >= self.settings.max_queued:
-            least = self._queue.least_important() if self._queue else request
-            if least.priority >= request.priority:
+            least = self._queue.victim(request)
+            if least is None:
                 return [self._refused(request, "the queue is full", retry_after=self._drain_estimate())]
             self._queue.remove(least.request_id)
             self._retrying.pop(least.request_id, None)
-            actions.append(
-                self._refused(least, "shed for a more important request", retry_after=self._drain_estimate())
-            )
+            whom = "a more important request" if least.priority < request.priority else "a tenant that holds less of it"
+            actions.append(self._refused(least, f"shed for {whom}", retry_after=self._drain_estimate()))
         self._wait(request, now)
         return actions
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from reference.policy.ejection import EjectionSettings
 from reference.policy.pool import PoolSettings
+from reference.policy.queue import Fairness
 from reference.wire.settings import ServerSettings
 
 
@@ -38,6 +39,10 @@ class PoolBlock(_Block):
     max_queued: int = 1000
     max_wait_seconds: float | None = None
     max_in_flight_per_endpoint: int | None = None
+    fairness: Fairness = "in_flight"
+    """Whose turn it is among equals in priority: "in_flight", "tokens" or "none" (`reference.policy.queue`)."""
+    tenant_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """For "tokens"; 1 for who is not named."""
     max_attempts: int = 3
     retry_budget_ratio: float = 0.1
     retry_min_per_second: float = 1.0
@@ -51,6 +56,8 @@ class PoolBlock(_Block):
             max_queued=self.max_queued,
             max_wait_seconds=self.max_wait_seconds,
             max_in_flight_per_endpoint=self.max_in_flight_per_endpoint,
+            fairness=self.fairness,
+            tenant_weights=self.tenant_weights,
             max_attempts=self.max_attempts,
             retry_budget_ratio=self.retry_budget_ratio,
             retry_min_per_second=self.retry_min_per_second,

@@ -238,6 +238,8 @@ def pool_settings(router: RouterSettings) -> PoolSettings:
         max_queued=queue.max_requests,
         max_wait_seconds=queue.max_wait,
         max_in_flight_per_endpoint=queue.max_in_flight_per_endpoint,
+        fairness=queue.fairness,
+        tenant_weights=queue.weights,
         max_attempts=retry.max_attempts,
         retry_budget_ratio=retry.budget,
         retry_min_per_second=retry.min_per_second,

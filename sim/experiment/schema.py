@@ -264,6 +264,11 @@ class Queue(Block):
     max_wait: Duration | None = None
     max_in_flight_per_endpoint: Positive | None = None
     """Dispatch no more than this to one endpoint; None: all at once, the engines queue."""
+    fairness: Literal["in_flight", "tokens", "none"] = "in_flight"
+    """Whose turn it is among equals in priority: the tenant with the fewest requests in flight, the tenant that has had
+    the fewest tokens by its weight, or whoever came first."""
+    weights: dict[Name, Share] = {}
+    """Of tenants, for `fairness: tokens`; 1 for who is not named."""
 
 
 class Retry(Block):

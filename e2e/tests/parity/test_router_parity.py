@@ -49,7 +49,11 @@ cluster:
     policy: {policy}
     scrape_interval: 370ms
     health_interval: 100h
-    queue: {{max_requests: {max_queued}, max_wait: {max_wait}, max_in_flight_per_endpoint: {limit}}}
+    queue:
+      max_requests: {max_queued}
+      max_wait: {max_wait}
+      max_in_flight_per_endpoint: {limit}
+      fairness: {fairness}
   pools:
     - model: tiny
       replicas: {replicas}
@@ -90,6 +94,7 @@ def cases(draw: st.DrawFn) -> Case:
         max_queued=draw(st.integers(0, 6)),
         max_wait=draw(st.sampled_from(["200ms", "3s", "null"])),
         limit=draw(st.sampled_from(["1", "3", "null"])),
+        fairness=draw(st.sampled_from(["in_flight", "tokens", "none"])),
     )
     stream = random.Random(draw(st.integers(0, 10**9)))
     at, requests = 0.0, []
@@ -234,7 +239,15 @@ def test_the_deployed_router_decides_as_the_simulated_one(case: Case) -> None:
 
 def busy_case(policy: str) -> Case:
     text = SCENARIO.format(
-        seed=1, policy=policy, replicas=3, seats=4, blocks=400, max_queued=10, max_wait="null", limit="null"
+        seed=1,
+        policy=policy,
+        replicas=3,
+        seats=4,
+        blocks=400,
+        max_queued=10,
+        max_wait="null",
+        limit="null",
+        fairness="in_flight",
     )
     stream, at, requests = random.Random(2), 0.0, []
     for index in range(60):
