@@ -121,7 +121,7 @@ class Pool:
         self.counters = PoolCounters()
         self._routing = routing
         self._chance = chance
-        self._roster = Roster(settings.ejection, settings.max_in_flight_per_endpoint, chance)
+        self._roster = Roster(settings.ejection, settings.max_in_flight_per_endpoint)
         self._flights: dict[str, Flight] = {}
         self._queue = PoolQueue(settings.fairness, settings.tenant_weights)
         self._retrying: dict[str, tuple[int, tuple[str, ...]]] = {}
@@ -190,7 +190,7 @@ class Pool:
         if not self._roster:
             return [self._refused(request, "no endpoint serves this model", status=503)]
         if not self._queue:
-            candidates = self._roster.candidates()
+            candidates = self._roster.candidates(request.session)
             if candidates:
                 actions.append(self._dispatch(request, candidates, 1, (), now))
                 return actions
@@ -318,7 +318,8 @@ class Pool:
         while self._queue and self._roster.has_room():
             request = self._queue.pop(self._in_flight_of)
             attempt, failed_on = self._retrying.pop(request.request_id, (1, ()))
-            actions.append(self._dispatch(request, self._roster.candidates(failed_on), attempt, failed_on, now))
+            candidates = self._roster.candidates(request.session, failed_on)
+            actions.append(self._dispatch(request, candidates, attempt, failed_on, now))
         return actions
 
     # After a failure
@@ -336,7 +337,7 @@ class Pool:
             reason = f"the endpoint {word} and the retry budget is used up"
         else:
             self.counters.retries += 1
-            candidates = self._roster.candidates(failed_on)
+            candidates = self._roster.candidates(request.session, failed_on)
             if candidates:
                 return [self._dispatch(request, candidates, flight.attempt + 1, failed_on, now)]
             self._retrying[request.request_id] = (flight.attempt + 1, failed_on)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from reference.policy.canary import VersionSplit
 from reference.policy.ejection import EjectionPolicy, EjectionSettings
-from reference.policy.view import Chance, Endpoint, Observation
+from reference.policy.view import Endpoint, Observation
 
 
 class Roster:
@@ -17,13 +18,13 @@ class Roster:
     All ejected is nobody ejected: an endpoint that may fail beats none.
     """
 
-    def __init__(self, ejection: EjectionSettings, max_in_flight: int | None, chance: Chance) -> None:
+    def __init__(self, ejection: EjectionSettings, max_in_flight: int | None) -> None:
         self.available: list[Endpoint] = []
         """By name. Replaced, never changed in place."""
         self._endpoints: dict[str, Endpoint] = {}
         self._ejection = EjectionPolicy(ejection)
         self._max_in_flight = max_in_flight
-        self._chance = chance
+        self._split = VersionSplit()
         self._readmissions: list[tuple[float, str]] = []
         self._versions: list[tuple[str, float]] = []
         """Version → weight, where there is more than one version to choose from."""
@@ -72,10 +73,10 @@ class Roster:
 
     # Who may take a request
 
-    def candidates(self, failed_on: tuple[str, ...] = ()) -> list[Endpoint]:
+    def candidates(self, session: str | None, failed_on: tuple[str, ...] = ()) -> list[Endpoint]:
         """Filter: those available that have room, are not where this request has failed, and of one version.
 
-        Where a request has failed is better than nowhere. The version is drawn last, so that a canary that is full or
+        Where a request has failed is better than nowhere. The version is chosen last, so that a canary that is full or
         has failed leaves its share to the others.
         """
         candidates = self.available
@@ -85,7 +86,8 @@ class Roster:
         if failed_on:
             candidates = [endpoint for endpoint in candidates if endpoint.name not in failed_on] or candidates
         if self._versions and candidates:
-            version = self._draw_version(candidates)
+            present = {endpoint.version for endpoint in candidates}
+            version = self._split.choose([pair for pair in self._versions if pair[0] in present], session)
             candidates = [endpoint for endpoint in candidates if endpoint.version == version]
         return candidates
 
@@ -132,21 +134,12 @@ class Roster:
         """Return when `readmit` next has something to do, None when nobody is ejected."""
         return self._readmissions[0][0] if self._readmissions else None
 
-    def _draw_version(self, candidates: list[Endpoint]) -> str:
-        """Draw among the versions of the candidates by weight; always one draw, so that logs stay comparable."""
-        present = {endpoint.version for endpoint in candidates}
-        versions = [(version, weight) for version, weight in self._versions if version in present]
-        draw = self._chance() * sum([weight for _, weight in versions])
-        for version, weight in versions:
-            draw -= weight
-            if draw < 0:
-                return version
-        return versions[-1][0]
-
     def _refresh(self) -> None:
         taking = [self._endpoints[name] for name in sorted(self._endpoints) if not self._endpoints[name].is_draining]
         self.available = [endpoint for endpoint in taking if endpoint.ejected_until is None] or taking
         weights: dict[str, float] = {}
         for endpoint in self.available:
             weights[endpoint.version] = max(weights.get(endpoint.version, 0.0), endpoint.weight)
+        for version in {version for version, _ in self._versions} - weights.keys():
+            self._split.forget(version)
         self._versions = sorted(weights.items()) if len(weights) > 1 else []

@@ -320,20 +320,6 @@ def test_a_request_that_waits_too_long_is_refused_at_its_deadline() -> None:
     assert pool.next_deadline() == 5.0
 
 
-def test_canary_weights_split_the_requests_between_versions() -> None:
-    pool = Pool(PoolSettings(), LeastInFlight(), random.Random(4).random)
-    pool.add_endpoint("old-0", 0.0, weight=9.0, version="1")
-    pool.add_endpoint("old-1", 0.0, weight=9.0, version="1")
-    pool.add_endpoint("new-0", 0.0, weight=1.0, version="2")
-    chosen = []
-    for number in range(4000):
-        (dispatch,) = pool.submit(request(number), 0.0)
-        pool.finished(str(number), Outcome.OK, 0.0)
-        chosen.append(dispatch.endpoint)
-
-    assert 0.08 < chosen.count("new-0") / 4000 < 0.12
-
-
 def test_a_policy_that_chooses_a_stranger_is_told_whom_it_could_have_chosen() -> None:
     class Confused(LeastInFlight):
         def route(self, *_: object) -> Decision:
