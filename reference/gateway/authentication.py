@@ -18,13 +18,17 @@ class Caller:
     tenant: str
     models: tuple[str, ...] = ()
 
+    def may_use(self, model: str) -> bool:
+        """Say whether the key has a scope for a model, or an alias, by the name that callers use."""
+        return not self.models or model in self.models
+
     def require(self, model: str) -> None:
         """Refuse a model that the key has no scope for.
 
         Raises:
             ApiError: 403.
         """
-        if self.models and model not in self.models:
+        if not self.may_use(model):
             raise ApiError(403, f"this key may not use the model {model!r}", param="model", code="model_not_allowed")
 
 

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from reference.gateway.authentication import Caller, Keys
 from reference.gateway.metrics import GatewayMetrics
+from reference.gateway.models import bodies_for, is_away, models_of
 from reference.gateway.settings import GatewaySettings
 from reference.gateway.usage import UsageWatch, estimate_tokens
 from reference.gateway.validation import validate
@@ -81,7 +82,7 @@ class Gateway:
             raw = await read_body(receive, self.settings.max_body_bytes)
             model = self._check(scope, raw, caller)
             usage = UsageWatch()
-            work = self._forward(scope, raw, caller, seen, request_id, traceparent, usage)
+            work = self._forward(scope, caller, seen, request_id, traceparent, usage)
             problem = await unless_client_leaves(receive, work)
         except ApiError as error:
             problem = error.code or error.message
@@ -124,13 +125,13 @@ class Gateway:
             raise ApiError(400, f"the body is a JSON {type(body).__name__}; expected an object", code="invalid_json")
         model = validate(scope["path"], body)
         caller.require(model)
-        scope["windtunnel.estimate"] = estimate_tokens(body)
+        scope["windtunnel.estimate"] = estimate_tokens(scope["path"], body)
+        scope["windtunnel.bodies"] = bodies_for(self.settings.aliases, model, body, raw)
         return model
 
     async def _forward(
         self,
         scope: Scope,
-        raw: bytes,
         caller: Caller,
         send: Send,
         request_id: bytes,
@@ -152,16 +153,19 @@ class Gateway:
 
         try:
             assert self.session is not None
-            relayed = await relay(
-                self.session,
-                self.settings.router_url + scope["path"],
-                raw,
-                self._headers_for_router(scope, caller, request_id, traceparent),
-                send,
-                extra_headers=self._limit_headers(caller),
-                on_first_byte=began,
-                watch=usage.feed,
-            )
+            for body in scope["windtunnel.bodies"]:
+                relayed = await relay(
+                    self.session,
+                    self.settings.router_url + scope["path"],
+                    body,
+                    self._headers_for_router(scope, caller, request_id, traceparent),
+                    send,
+                    extra_headers=self._limit_headers(caller),
+                    on_first_byte=began,
+                    watch=usage.feed,
+                )
+                if not is_away(relayed):
+                    break
             return await self._end(relayed, send, request_id)
         finally:
             self._close(reserved, usage, has_begun=has_begun)
@@ -259,12 +263,12 @@ def gateway_application(settings: GatewaySettings) -> ASGIApp:
     @application.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         caller = gateway.caller(request.scope["headers"])
-        return {"object": "list", "data": await _models(gateway, caller)}
+        return {"object": "list", "data": models_of(caller, await _models(gateway), gateway.settings.aliases)}
 
     @application.get("/v1/models/{model:path}")
     async def model(model: str, request: Request) -> dict[str, Any]:
         caller = gateway.caller(request.scope["headers"])
-        for entry in await _models(gateway, caller):
+        for entry in models_of(caller, await _models(gateway), gateway.settings.aliases):
             if entry["id"] == model:
                 return entry
         raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")
@@ -285,14 +289,14 @@ def _for_browsers(application: HotRoutes, origins: tuple[str, ...]) -> ASGIApp:
     )
 
 
-async def _models(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+async def _models(gateway: Gateway) -> list[dict[str, Any]]:
     assert gateway.session is not None
     try:
         async with gateway.session.get(f"{gateway.settings.router_url}/v1/models") as answer:
             entries: list[dict[str, Any]] = orjson.loads(await answer.read())["data"]
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ApiError(502, "the router cannot be reached", code="upstream_unreachable") from error
-    return [entry for entry in entries if not caller.models or entry["id"] in caller.models]
+    return entries
 
 
 async def _router_status(gateway: Gateway, path: str) -> int:

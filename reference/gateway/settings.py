@@ -46,6 +46,8 @@ class GatewaySettings(ServerSettings):
     """What a tenant may use, by tenant."""
     default_limit: LimitBlock | None = None
     """What each tenant without a limit of its own may use; none: no limit."""
+    aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Names that callers may use, each with the models it stands for: the first one, or the next while that is away."""
     max_body_bytes: int = 32 * 2**20
     """A larger request is answered 413."""
     access_log: str = "-"

@@ -45,12 +45,15 @@ class UsageWatch:
         return self.input_tokens + (self.output_tokens or 0)
 
 
-def estimate_tokens(body: dict[str, Any]) -> int:
-    """Estimate the tokens a request may use at most: four bytes of text a token, and the answer it allows."""
-    messages = body.get("messages")
-    if isinstance(messages, list):
-        size = sum(len(str(message.get("content", ""))) for message in messages if isinstance(message, dict))
+def estimate_tokens(path: str, body: dict[str, Any]) -> int:
+    """Estimate the tokens that a valid request may use at most: four bytes a token, and the answers it allows."""
+    if path.endswith("/chat/completions"):
+        size = sum(len(str(message.get("content", ""))) for message in body["messages"])
+        allowed = body.get("max_completion_tokens") or body.get("max_tokens")
+    elif path.endswith("/completions"):
+        size, allowed = len(str(body["prompt"])), body.get("max_tokens")
     else:
-        size = len(str(body.get("prompt", body.get("input", ""))))
-    allowed = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_OUTPUT_TOKENS
-    return size // 4 + 1 + int(allowed)
+        return len(str(body["input"])) // 4 + 1
+    # a bound below 1 is none
+    answer = int(allowed) if allowed and allowed >= 1 else DEFAULT_OUTPUT_TOKENS
+    return size // 4 + 1 + answer * int(body.get("n") or 1)

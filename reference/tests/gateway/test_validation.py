@@ -47,7 +47,7 @@ def test_any_body_is_taken_or_refused_with_its_parameter(path: str, body: dict) 
 
     if refused is None:
         assert model == body["model"]
-        assert estimate_tokens(body) >= 1
+        assert estimate_tokens(path, body) >= 1
     else:
         assert refused.status == 400
         assert refused.param is not None

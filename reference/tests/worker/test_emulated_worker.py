@@ -106,13 +106,23 @@ def test_without_it_the_length_depends_on_the_prompt_only(text: str, limit: int)
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
         (chat(max_tokens=0.5), "max_tokens"),
-        (chat(messages=[{"role": "user", "content": ""}]), "messages"),
     ],
 )
 def test_what_the_engine_cannot_read_is_a_400(body: dict[str, object], param: str) -> None:
     with pytest.raises(ApiError) as refused:
         read_ask("r", body, is_chat=True, block_size=16)
     assert (refused.value.status, refused.value.param) == (400, param)
+
+
+def test_an_empty_prompt_is_the_token_that_begins_a_text() -> None:
+    assert read_ask("r", {"prompt": ""}, is_chat=False, block_size=16).sequence.input_tokens == 1
+
+
+@pytest.mark.parametrize("limit", [0, -1, None])
+def test_a_bound_below_one_is_none(limit: int | None) -> None:
+    asks = [read_ask("r", chat(**more), is_chat=True, block_size=16) for more in ({}, {"max_tokens": limit})]
+
+    assert asks[0].sequence.output_tokens == asks[1].sequence.output_tokens
 
 
 def test_frames_are_openais() -> None:

@@ -78,11 +78,17 @@ def embedding(tokens: list[int]) -> list[float]:
     return [part / length for part in vector]
 
 
-def embeddings_answer(model: str, vectors: list[list[float]], num_tokens: int, *, as_base64: bool) -> bytes:
-    """Return OpenAI's list of embeddings, as numbers or as the bytes of floats that its client asks for."""
+def embeddings_answer(
+    model: str, vectors: list[list[float]], num_tokens: int, *, as_base64: bool, dimensions: int = EMBEDDING_SIZE
+) -> bytes:
+    """Return OpenAI's list of embeddings, as numbers or as the bytes of floats that its client asks for.
+
+    `dimensions` keeps the first so many of each vector; more than it has are all it has.
+    """
+    kept = [vector[:dimensions] for vector in vectors]
     data = [
         {"object": "embedding", "index": place, "embedding": _packed(vector) if as_base64 else vector}
-        for place, vector in enumerate(vectors)
+        for place, vector in enumerate(kept)
     ]
     usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
     return orjson.dumps({"object": "list", "model": model, "data": data, "usage": usage})

@@ -13,6 +13,9 @@ from reference.wire.errors import ApiError
 DEFAULT_MAX_TOKENS = 256
 """When the client names none: an answer ends by itself somewhere below, at a length that depends on its prompt only."""
 
+BEGIN_OF_TEXT = 1
+"""The token that a prompt has before its words, and is all there is of an empty one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -31,17 +34,43 @@ def read_ask(request_id: str, body: dict[str, Any], *, is_chat: bool, block_size
     Raises:
         ApiError: 400, with the parameter at fault.
     """
-    text = _chat_text(body) if is_chat else _prompt_text(body)
-    tokens = words_to_tokens(text)
-    if not tokens:
-        raise ApiError(400, "the prompt is empty", param="messages" if is_chat else "prompt")
-    max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-        raise ApiError(400, f"max_tokens is {max_tokens!r}; expected a whole number above 0", param="max_tokens")
-    output = _output_tokens(text, max_tokens, int(body.get("min_tokens") or 0), bool(body.get("ignore_eos")))
+    text = chat_text(body) if is_chat else _prompt_text(body)
+    tokens = words_to_tokens(text) or [BEGIN_OF_TEXT]
+    bounds = Bounds.of(body)
+    output = bounds.output_tokens(text)
     stream_options = body.get("stream_options") or {}
-    sequence = Sequence(request_id, len(tokens), output, block_hashes(tokens, block_size), max_tokens)
-    return Ask(sequence, bool(body.get("stream")), bool(stream_options.get("include_usage")), is_chat, max_tokens)
+    sequence = Sequence(request_id, len(tokens), output, block_hashes(tokens, block_size), bounds.max_tokens)
+    wants_usage = bool(stream_options.get("include_usage"))
+    return Ask(sequence, bool(body.get("stream")), wants_usage, is_chat, bounds.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long an answer may be and has to be, in tokens."""
+
+    max_tokens: int
+    min_tokens: int
+    ignore_eos: bool
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Bounds:
+        """Read them. A bound below 1 is none, as clients mean it that send 0 or -1.
+
+        Raises:
+            ApiError: 400, a bound is not a whole number.
+        """
+        given = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
+        if isinstance(given, bool) or not isinstance(given, int | float) or given != int(given):
+            raise ApiError(400, f"max_tokens is {given!r}; expected a whole number", param="max_tokens")
+        max_tokens = int(given) if given >= 1 else DEFAULT_MAX_TOKENS
+        return cls(max_tokens, int(body.get("min_tokens") or 0), bool(body.get("ignore_eos")))
+
+    def output_tokens(self, text: str) -> int:
+        """Return how long the answer to a prompt is."""
+        if self.ignore_eos or self.min_tokens >= self.max_tokens:
+            return self.max_tokens
+        natural = 8 + zlib.crc32(text.encode("utf-8", "surrogatepass")) % 200
+        return min(self.max_tokens, max(natural, self.min_tokens))
 
 
 def read_texts(body: dict[str, Any]) -> list[list[int]]:
@@ -54,20 +83,18 @@ def read_texts(body: dict[str, Any]) -> list[list[int]]:
     if isinstance(given, str):
         return [words_to_tokens(given)]
     if isinstance(given, list) and given:
-        if all(isinstance(part, int) for part in given):
-            return [given]
-        return [words_to_tokens(part) if isinstance(part, str) else list(part) for part in given]
+        if all(isinstance(part, int | float) for part in given):
+            return [[int(token) for token in given]]
+        return [words_to_tokens(part) if isinstance(part, str) else [int(token) for token in part] for part in given]
     raise ApiError(400, f"input is {type(given).__name__}; expected text, texts or tokens", param="input")
 
 
-def _output_tokens(text: str, max_tokens: int, min_tokens: int, ignore_eos: bool) -> int:
-    if ignore_eos or min_tokens >= max_tokens:
-        return max_tokens
-    natural = 8 + zlib.crc32(text.encode()) % 200
-    return min(max_tokens, max(natural, min_tokens))
+def chat_text(body: dict[str, Any]) -> str:
+    """Return the text of a chat's messages.
 
-
-def _chat_text(body: dict[str, Any]) -> str:
+    Raises:
+        ApiError: 400, there is none.
+    """
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ApiError(400, f"messages is {type(messages).__name__}; expected a list with a message", param="messages")
@@ -87,8 +114,8 @@ def _content(message: Any, place: int) -> str:
 
 def _prompt_text(body: dict[str, Any]) -> str:
     prompt = body.get("prompt")
-    if isinstance(prompt, str):
-        return prompt
+    if isinstance(prompt, str) or prompt is None:
+        return prompt or ""
     if isinstance(prompt, list) and prompt:
         return " ".join(str(part) for part in prompt)
     raise ApiError(400, f"prompt is {type(prompt).__name__}; expected text", param="prompt")

@@ -29,11 +29,20 @@ from reference.wire.serving import ASGIApp, HotRoutes, new_application
 from reference.wire.settings import ServerSettings
 from reference.wire.sse import DONE
 from reference.wire.tracing import trace_headers
-from reference.worker.emulated.answers import Frames, embedding, embeddings_answer, usage_of, whole_answer
+from reference.worker.emulated.answers import (
+    EMBEDDING_SIZE,
+    Frames,
+    embedding,
+    embeddings_answer,
+    usage_of,
+    whole_answer,
+)
+from reference.worker.emulated.choices import has_more, read_choices
 from reference.worker.emulated.engine_loop import EngineLoop, Tokens
 from reference.worker.emulated.faults import Faults
 from reference.worker.emulated.metrics import Timing, WorkerMetrics
 from reference.worker.emulated.requests import Ask, read_ask, read_texts
+from reference.worker.emulated.several import SeveralChoices
 
 MAX_BODY_BYTES = 32 * 2**20
 
@@ -49,6 +58,8 @@ class EmulatedSettings(ServerSettings):
     """The fields of `reference.engine.EngineSettings`."""
     start_seconds: float = 0.0
     """Cold start: not ready for so long."""
+    base64_embeddings: bool = True
+    """Whether embeddings come as base64 to who asks for it; engines that do not know it answer numbers."""
     control: bool = False
     """Whether the control routes are there, through which faults are set."""
 
@@ -94,6 +105,9 @@ class EmulatedWorker:
             await self._embed(body, send)
             return
         request_id = f"{'chatcmpl' if is_chat else 'cmpl'}-{trace_headers(scope['headers'])[0].decode()}-{self._serial}"
+        if has_more(body, is_chat=is_chat):
+            await self._several(request_id, body, is_chat, send, timing)
+            return
         ask = read_ask(request_id, body, is_chat=is_chat, block_size=self.engine_settings.block_size)
         tokens = self.loop.submit(ask.sequence)
         if isinstance(tokens, Rejected):
@@ -163,6 +177,16 @@ class EmulatedWorker:
         )
         await respond(send, 200, body)
 
+    async def _several(self, request_id: str, body: dict[str, Any], is_chat: bool, send: Send, timing: Timing) -> None:
+        """Answer a completion that asks for more than one choice of plain words."""
+        choices = read_choices(request_id, body, is_chat=is_chat, block_size=self.engine_settings.block_size)
+        answer = SeveralChoices(self.loop, self.settings.model, body, choices, is_chat=is_chat)
+        try:
+            await answer.run(send, timing, self._survives)
+        finally:
+            for choice in choices:
+                self.loop.abort(choice.sequence.request_id)
+
     async def _embed(self, body: dict[str, Any], send: Send) -> None:
         """Answer an embeddings request: as many prefills as texts, all in the batch at once."""
         texts = read_texts(body)
@@ -180,8 +204,10 @@ class EmulatedWorker:
             for name in names:
                 self.loop.abort(name)
         vectors = [embedding(text) for text in texts]
-        as_base64 = body.get("encoding_format") == "base64"
-        answer = embeddings_answer(self.settings.model, vectors, sum(map(len, texts)), as_base64=as_base64)
+        as_base64 = self.settings.base64_embeddings and body.get("encoding_format") == "base64"
+        count = sum(map(len, texts))
+        dimensions = int(body.get("dimensions") or EMBEDDING_SIZE)
+        answer = embeddings_answer(self.settings.model, vectors, count, as_base64=as_base64, dimensions=dimensions)
         await respond(send, 200, answer)
 
     def _usage(self, ask: Ask, emission: Emission) -> dict[str, Any]:
