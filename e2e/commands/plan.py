@@ -10,24 +10,59 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e2e.shipped import find_scenario
+from sim.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from sim.capacity.planning import Answer
     from sim.capacity.search import Candidate, Probe
+    from sim.experiment.scenario import LoadedScenario
 
 NOTHING_MEETS = 1
 
+GPUS = ("l40s", "a100-sxm", "h100-sxm", "h200-sxm")
+ASKED = "Ask without a file"
+
 
 def plan(
-    scenario: Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")],
+    scenario: Annotated[
+        str | None, typer.Argument(help="a scenario file, or the name of a shipped one; none: ask with --model")
+    ] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, as in replay; repeatable")
     ] = None,
     spare: Annotated[int, typer.Option(help="replicas that must be dispensable (N-1: 1)", min=0)] = 0,
+    within: Annotated[
+        float, typer.Option(help="also find the cheapest of options up to so many times the best price", min=1.0)
+    ] = 2.0,
+    jobs: Annotated[int | None, typer.Option(help="flights at a time (default: one a core)", min=1)] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="fly on a Ray cluster: its address, `auto`, or `local`", metavar="ADDRESS")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="a file that keeps every flight; a search that was killed goes on from it")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="write the answer as JSON here")] = None,
+    html: Annotated[Path | None, typer.Option(help="write the answer as a page with the frontier here")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="a known model, or the path of a config.json", rich_help_panel=ASKED)
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help="requests, such as 20/s", rich_help_panel=ASKED)] = None,
+    input_tokens: Annotated[int | None, typer.Option(help="mean of a prompt", min=1, rich_help_panel=ASKED)] = None,
+    output_tokens: Annotated[int | None, typer.Option(help="mean of an answer", min=1, rich_help_panel=ASKED)] = None,
+    ttft: Annotated[str | None, typer.Option(help="SLO, such as 500ms", rich_help_panel=ASKED)] = None,
+    tpot: Annotated[str | None, typer.Option(help="SLO, such as 40ms", rich_help_panel=ASKED)] = None,
+    e2e: Annotated[str | None, typer.Option(help="SLO, such as 10s", rich_help_panel=ASKED)] = None,
+    attainment: Annotated[
+        float, typer.Option(help="share of requests that must be good", min=0.01, max=1.0, rich_help_panel=ASKED)
+    ] = 0.95,
+    gpu: Annotated[
+        list[str] | None, typer.Option(help=f"repeatable (default: {', '.join(GPUS)})", rich_help_panel=ASKED)
+    ] = None,
+    tensor_parallel: Annotated[
+        list[int] | None, typer.Option(help="GPUs of a replica; repeatable (default: 1)", rich_help_panel=ASKED)
+    ] = None,
+    max_replicas: Annotated[int, typer.Option(help="of each option", min=1, rich_help_panel=ASKED)] = 64,
+    minimise: Annotated[str, typer.Option(help="cost_per_hour or gpus", rich_help_panel=ASKED)] = "cost_per_hour",
 ) -> None:
     """Find the cheapest cluster that meets every SLO class of a scenario at its attainment.
 
@@ -35,16 +70,30 @@ def plan(
     the number of replicas is bracketed and bisected; each candidate is decided by confidence bounds on common random
     numbers, and the answer is flown again on fresh seeds. Exit 1 when nothing in the space meets the SLOs.
 
-    windtunnel plan first_flight
+    windtunnel plan first_flight --html plan.html
 
     windtunnel plan my.yaml --set 'plan={vary: {gpu: [l40s, h100-sxm], tensor_parallel: [1, 2], replicas: 1..16}}'
+
+    windtunnel plan --model Llama-3.1-8B-Instruct --rate 20/s --input-tokens 1200 --output-tokens 250 --ttft 500ms
+    --tpot 40ms
     """
     from rich.console import Console
 
+    from sim.capacity.crew import hands_for
     from sim.capacity.planning import plan as search
     from sim.experiment.scenario import load
 
-    loaded = load(find_scenario(scenario), override or ())
+    asked = {"--model": model, "--rate": rate, "--input-tokens": input_tokens, "--output-tokens": output_tokens}
+    slos = {"--ttft": ttft, "--tpot": tpot, "--e2e": e2e}
+    if scenario is None:
+        lengths = (input_tokens or 0, output_tokens or 0)
+        space = (tuple(gpu or GPUS), tuple(tensor_parallel or (1,)), max_replicas)
+        loaded = _ask(asked, slos, lengths, attainment, space, minimise, override or ())
+    else:
+        given = [name for name, value in (asked | slos).items() if value is not None]
+        if given:
+            raise InputError(f"plan: {given[0]} asks without a file, but {scenario} was given; expected one of the two")
+        loaded = load(find_scenario(scenario), override or ())
     began = time.monotonic()
     progress = Console(stderr=True)
     show = progress.is_terminal
@@ -56,12 +105,84 @@ def plan(
                 f"flight {flights}: {candidate.replicas} x {candidate.option.label}: {shares}", highlight=False
             )
 
-    answer = search(loaded, lost=spare, journal_path=resume, told=told)
+    answer = search(
+        loaded,
+        lost=spare,
+        journal_path=resume,
+        told=told,
+        call=hands_for(jobs, ray),
+        within=within,
+        with_headroom=True,
+    )
     _tell(answer, Console(), time.monotonic() - began)
     if out is not None:
         out.write_text(json.dumps(_as_json(answer), indent=1) + "\n")
+    if html is not None:
+        from sim.capacity.page import render_plan
+
+        html.write_text(render_plan(answer), encoding="utf-8")
     if answer.best is None:
         raise typer.Exit(NOTHING_MEETS)
+
+
+def _ask(
+    asked: dict[str, Any],
+    slos: dict[str, str | None],
+    lengths: tuple[int, int],
+    attainment: float,
+    space: tuple[tuple[str, ...], tuple[int, ...], int],
+    minimise: str,
+    override: Any,
+) -> LoadedScenario:
+    """Turn figures of the command line into a scenario file, and say which."""
+    from sim.capacity.question import Question
+    from sim.experiment.scenario import load
+    from sim.experiment.units import per_second, seconds
+
+    missing = [name for name, value in asked.items() if value is None]
+    if missing:
+        raise InputError(f"plan: {', '.join(missing)} missing; expected a scenario, or all of {', '.join(asked)}")
+    if not any(slos.values()):
+        raise InputError("plan: no SLO was given; expected --ttft, --tpot or --e2e, such as --ttft 500ms")
+    bounds = {name: None if text is None else _read(name, text, seconds) for name, text in slos.items()}
+    question = Question(
+        model=asked["--model"],
+        rate=_read("--rate", asked["--rate"], per_second),
+        input_tokens=lengths[0],
+        output_tokens=lengths[1],
+        ttft=bounds["--ttft"],
+        tpot=bounds["--tpot"],
+        e2e=bounds["--e2e"],
+        attainment=attainment,
+        gpus=space[0],
+        tensor_parallel=space[1],
+        max_replicas=space[2],
+        minimise=minimise,
+    )
+    path = _free_path(question.name, question.scenario())
+    path.write_text(question.scenario(), encoding="utf-8")
+    typer.echo(f"scenario: {path}", err=True)
+    return load(path, override)
+
+
+def _read(name: str, text: str, unit: Any) -> float:
+    try:
+        value: float = unit(text)
+    except ValueError as error:
+        raise InputError(f"{name} {text}: {error}") from error
+    if value <= 0:
+        raise InputError(f"{name} {text}: expected more than 0")
+    return value
+
+
+def _free_path(name: str, text: str) -> Path:
+    """Find a file that does not exist, or already says the same."""
+    number = 1
+    while True:
+        path = Path(f"{name}.yaml" if number == 1 else f"{name}-{number}.yaml")
+        if not path.exists() or path.read_text(encoding="utf-8") == text:
+            return path
+        number += 1
 
 
 def _tell(answer: Answer, console: Any, seconds: float) -> None:
@@ -69,19 +190,20 @@ def _tell(answer: Answer, console: Any, seconds: float) -> None:
 
     console.print(f"[bold]{answer.sentence}[/bold]", highlight=False)
     if answer.best is not None:
-        console.print(answer.binding, highlight=False)
+        console.print(answer.binding, answer.headroom_sentence, highlight=False)
         if answer.best.is_close:
             console.print("It is a close call: the confidence bounds did not part from the target.")
-    table = Table("option", "replicas", "at least", "price/h", "good", "tokens/s", "tokens/s/user", "meets")
+    unit = "GPUs" if answer.minimise == "gpus" else "$/h"
+    table = Table("option", "n", "at least", unit, "good", "tok/s/GPU", "tok/s/user", "", box=None, pad_edge=False)
     for row in answer.rows():
         shares = ", ".join(f"{name} {share:.1%}" for name, share in row["attainment"].items())
         table.add_row(
-            row["option"],
+            f"[bold]{row['option']} ★[/bold]" if row["is_best"] else row["option"],
             str(row["replicas"]),
             str(row["perfect_replicas"]),
-            f"{row['price']:.2f}",
+            f"{row['price']:g}" if answer.minimise == "gpus" else f"{row['price']:.2f}",
             shares,
-            f"{row.get('output_tokens_per_second', 0):,.0f}",
+            f"{row.get('output_tokens_per_second', 0) / row['gpus']:,.0f}",
             f"{row.get('tokens_per_second_per_user', 0):.0f}",
             row["finding"] + (" (close)" if row["is_close"] else ""),
         )
@@ -89,7 +211,8 @@ def _tell(answer: Answer, console: Any, seconds: float) -> None:
     for skipped in answer.skipped:
         console.print(f"not flown: {skipped.option.label}: {skipped.reason}", highlight=False)
     console.print(
-        f"{answer.num_flights} flights in {seconds:.1f} s. `at least`: what even a perfect system would need."
+        f"{answer.num_flights} flights in {seconds:.1f} s. n: replicas; at least: what a perfect system would need.",
+        highlight=False,
     )
 
 
@@ -98,6 +221,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
     return {
         "sentence": answer.sentence,
         "binding": answer.binding if best else None,
+        "headroom": _headroom(answer),
         "best": {"settings": dict(best.option.settings), "replicas": best.replicas, "price": best.price}
         if best
         else None,
@@ -106,3 +230,8 @@ def _as_json(answer: Answer) -> dict[str, Any]:
         "candidates": answer.rows(),
         "not_flown": [{"option": s.option.label, "reason": s.reason} for s in answer.skipped],
     }
+
+
+def _headroom(answer: Answer) -> dict[str, Any] | None:
+    found = answer.headroom
+    return None if found is None else {"factor": found.factor, "broken_at": found.broken_at, "breaks": found.breaks}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sim.capacity.crew import Crew, Fly, Hands
+from sim.capacity.headroom import Headroom, headroom
 from sim.capacity.journal import Journal
-from sim.capacity.probing import Prober, build
+from sim.capacity.probing import Flyer, Prober, build
 from sim.capacity.search import Candidate, Evidence, Option, Probe, Search, Skipped
 from sim.capacity.space import space_of
 from sim.experiment.errors import InputError
@@ -31,7 +33,7 @@ class Answer:
     lost: int
     num_flights: int
     minimise: str
-    notes: list[str] = field(default_factory=list)
+    headroom: Headroom | None = None
 
     @property
     def sentence(self) -> str:
@@ -68,8 +70,23 @@ class Answer:
         what = "loses requests" if slo == "lost" else f"breaks its {slo.upper()}"
         return f"With {below.candidate.replicas}, {name} {what} first."
 
+    @property
+    def headroom_sentence(self) -> str:
+        """How much more traffic the answer bears, and what breaks first; empty where that was not asked."""
+        if self.headroom is None:
+            return ""
+        more = self.headroom.factor - 1
+        if self.headroom.broken_at is None:
+            return f"It bears more than {more:.0%} more traffic; nothing that was tried broke it."
+        bears = f"It bears {more:.0%} more traffic" if more else "It bears no more traffic"
+        return f"{bears}; at {self.headroom.broken_at - 1:.0%} more, {self.headroom.breaks}."
+
     def _price(self, candidate: Candidate) -> str:
         return f"{candidate.price:g} GPUs" if self.minimise == "gpus" else f"${candidate.price:.2f} an hour"
+
+    def _gpus_per_replica(self, candidate: Candidate) -> int:
+        pool = self.loaded.scenario.cluster.pools[0]
+        return int(dict(candidate.option.settings).get("tensor_parallel", pool.tensor_parallel))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the flown candidates, cheapest first, as rows for a table."""
@@ -83,6 +100,8 @@ class Answer:
                 "is_close": evidence.is_close,
                 "flights": len(evidence.probes),
                 "perfect_replicas": evidence.candidate.option.min_replicas,
+                "gpus": evidence.candidate.replicas * self._gpus_per_replica(evidence.candidate),
+                "is_best": self.best is not None and evidence.candidate == self.best.candidate,
                 **evidence.probes[0].figures,
             }
             for evidence in sorted(self.flown, key=lambda e: (e.candidate.price, e.candidate.option.label))
@@ -95,10 +114,14 @@ def plan(
     lost: int = 0,
     journal_path: Path | None = None,
     told: Callable[[Candidate, Probe, int], None] = lambda candidate, probe, flights: None,
+    call: Callable[[Fly], Hands] | None = None,
+    within: float = 1.0,
+    with_headroom: bool = False,
 ) -> Answer:
     """Search the scenario's space for the cheapest candidate that meets every SLO with `lost` replicas gone.
 
-    `told(candidate, probe, flights so far)` hears of every flight.
+    `told(candidate, probe, flights so far)` hears of every flight; `call` gets hands to fly several at a time, and
+    changes nothing but the time it takes. Options are followed up to `within` times the price of the best one.
 
     Raises:
         InputError: the space is not one, or no class has an SLO.
@@ -110,7 +133,6 @@ def plan(
     space = space_of(loaded, workload)
     fingerprint = sha256(f"{workload.content_hash}{scenario.model_dump_json()}".encode()).hexdigest()[:16]
     journal = Journal(journal_path, fingerprint) if journal_path is not None else None
-    prober = Prober(loaded, workload, lost, journal)
 
     def flight(candidate: Candidate, seed: int) -> Probe:
         probe = prober(candidate, seed)
@@ -118,9 +140,16 @@ def plan(
         return probe
 
     first = scenario.seed
-    search = Search(flight, [first + s for s in SEARCH_SEEDS], [first + s for s in FRESH_SEEDS])
-    best = search.run(space.options)
+    flyer = Flyer(loaded, workload, lost)
+    with Crew(flyer, call) as crew:
+        prober = Prober(crew, lost, journal)
+        search = Search(flight, [first + s for s in SEARCH_SEEDS], [first + s for s in FRESH_SEEDS], prober.expect)
+        best = search.run(space.options, within)
     minimise = scenario.plan.minimise if scenario.plan else "cost_per_hour"
     skipped = [*space.skipped, *search.skipped]
     flown = list(search.flown.values())
-    return Answer(loaded, best, flown, skipped, space.options, lost, prober.num_flights, minimise)
+    answer = Answer(loaded, best, flown, skipped, space.options, lost, prober.num_flights, minimise)
+    if best is not None and with_headroom:
+        candidate = best.candidate
+        answer.headroom = headroom(lambda factor: flyer.at_rate(candidate, factor))
+    return answer

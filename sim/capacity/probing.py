@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from sim.capacity.crew import Crew, Key
 from sim.capacity.decide import ClassCounts
 from sim.capacity.journal import Journal
 from sim.capacity.search import Candidate, Probe
@@ -14,8 +16,9 @@ from sim.capacity.space import with_candidate
 from sim.cluster import fly
 from sim.experiment.columns import requests_of
 from sim.experiment.generate import build_workload, content_hash
+from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
-from sim.experiment.schema import Slo
+from sim.experiment.schema import Pool, Slo
 from sim.experiment.slo import good, slos_of
 from sim.experiment.streams import stream
 from sim.experiment.workload import Workload
@@ -24,37 +27,32 @@ BLOCK_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Prober:
+class Flyer:
     """Flies candidates of one scenario; the workload of a seed is made once and flown through every candidate.
 
-    The first seed flies the workload as it is. Every further one deals the lengths out anew among the requests of each
-    minute: the shape of the stream stays, which request is long and which is short changes.
+    The scenario's own seed flies the workload as it is. Every other one deals the lengths out anew among the requests
+    of each minute: the shape of the stream stays, which request is long and which is short changes.
     """
 
     loaded: LoadedScenario
     workload: Workload
     lost: int = 0
     """Replicas that must be dispensable: each candidate is flown without so many."""
-    journal: Journal | None = None
-    num_flights: int = 0
     _workloads: dict[int, Workload] = field(default_factory=dict)
 
     def __call__(self, candidate: Candidate, seed: int) -> Probe:
-        """Fly a candidate, or take the flight from the journal."""
+        """Fly a candidate."""
         if candidate.replicas <= self.lost:
             return self._nothing_left(seed)
-        known = None if self.journal is None else self.journal.recall(candidate, seed, self.lost)
-        if known is not None:
-            return known
-        self.num_flights += 1
-        probe = self._fly(candidate, seed)
-        if self.journal is not None:
-            self.journal.note(candidate, seed, self.lost, probe)
-        return probe
+        return self._fly(candidate, seed, self._of(seed))
 
-    def _fly(self, candidate: Candidate, seed: int) -> Probe:
+    def at_rate(self, candidate: Candidate, factor: float) -> Probe:
+        """Fly a candidate under the scenario's seed with its workload in `factor` times less time."""
+        return self._fly(candidate, self.loaded.scenario.seed, hastened(self.workload, factor))
+
+    def _fly(self, candidate: Candidate, seed: int, workload: Workload) -> Probe:
         loaded = with_candidate(self.loaded, candidate, self.lost)
-        record = fly(loaded, self._of(seed), seed=seed)
+        record = fly(loaded, workload, seed=seed)
         requests = requests_of(record)
         window = (requests.scheduled >= record.warm_up_seconds) & (requests.scheduled < record.duration_seconds)
         slos = slos_of(loaded.scenario.workload.classes)
@@ -67,17 +65,49 @@ class Prober:
             goods = np.bincount(minute[ours & is_good], minlength=len(counts))
             minutes = tuple((int(g), int(n)) for g, n in zip(goods, counts, strict=True) if n)
             classes.append(ClassCounts(name, slo.attainment, minutes, _broken(requests.where(ours), slo)))
-        return Probe(seed, tuple(classes), _figures(requests, window, candidate))
+        return Probe(seed, tuple(classes), _figures(record, loaded.scenario.cluster.pools[0], requests, window))
 
     def _of(self, seed: int) -> Workload:
+        if seed == self.loaded.scenario.seed:
+            return self.workload
         if seed not in self._workloads:
-            self._workloads[seed] = reshuffled(self.workload, seed) if self._workloads else self.workload
+            self._workloads[seed] = reshuffled(self.workload, seed)
         return self._workloads[seed]
 
     def _nothing_left(self, seed: int) -> Probe:
         total = len(self.workload.requests)
         slos = slos_of(self.loaded.scenario.workload.classes)
         return Probe(seed, tuple(ClassCounts(name, slo.attainment, ((0, total),)) for name, slo in slos.items()))
+
+
+@dataclass(slots=True)
+class Prober:
+    """Gives the flights a search asks for: from the journal, or by its crew, noted down at once."""
+
+    crew: Crew
+    lost: int = 0
+    journal: Journal | None = None
+    num_flights: int = 0
+    """Asked for and not in the journal."""
+
+    def __call__(self, candidate: Candidate, seed: int) -> Probe:
+        """Fly a candidate, or take the flight from the journal."""
+        known = None if self.journal is None else self.journal.recall(candidate, seed, self.lost)
+        if known is not None:
+            return known
+        self.num_flights += 1
+        probe = self.crew.fly(candidate, seed)
+        if self.journal is not None:
+            self.journal.note(candidate, seed, self.lost, probe)
+        return probe
+
+    def expect(self, keys: Iterable[Key]) -> None:
+        """Let the crew fly ahead what the journal does not know."""
+        self.crew.expect(
+            (candidate, seed)
+            for candidate, seed in keys
+            if self.journal is None or self.journal.recall(candidate, seed, self.lost) is None
+        )
 
 
 def reshuffled(workload: Workload, seed: int) -> Workload:
@@ -102,6 +132,17 @@ def reshuffled(workload: Workload, seed: int) -> Workload:
     return replace(workload, requests=tuple(requests), content_hash=content_hash(requests))
 
 
+def hastened(workload: Workload, factor: float) -> Workload:
+    """Return a workload that passes in `factor` times less time."""
+    requests = tuple(replace(request, scheduled=request.scheduled / factor) for request in workload.requests)
+    return replace(
+        workload,
+        requests=requests,
+        duration_seconds=workload.duration_seconds / factor,
+        content_hash=content_hash(requests),
+    )
+
+
 def build(loaded: LoadedScenario) -> Workload:
     """Return the workload that a plan is made for."""
     return build_workload(loaded)
@@ -117,14 +158,21 @@ def _broken(requests: Any, slo: Slo) -> tuple[tuple[str, int], ...]:
     return tuple(counts.items())
 
 
-def _figures(requests: Any, window: Any, candidate: Candidate) -> dict[str, float]:
+def _figures(record: RunRecord, pool: Pool, requests: Any, window: Any) -> dict[str, float]:
     ok = window & requests.is_ok
     seconds = float(requests.scheduled[window].max() - requests.scheduled[window].min()) if window.any() else 1.0
     tpot = requests.tpot[ok]
     tpot = tpot[~np.isnan(tpot)]
     output = float(requests.output_tokens[ok].sum())
+    peaks = {"kv_usage": 0.0, "running": 0.0}
+    for _, _, measure, value in record.samples:
+        if measure in peaks and value > peaks[measure]:
+            peaks[measure] = value
     return {
         "output_tokens_per_second": output / max(seconds, 1e-9),
         "tokens_per_second_per_user": 1.0 / float(np.median(tpot)) if len(tpot) else 0.0,
         "ttft_p95": float(np.nanquantile(requests.ttft[ok], 0.95)) if ok.any() else float("nan"),
+        "peak_kv_usage": peaks["kv_usage"],
+        "peak_seats": peaks["running"] / pool.max_num_seqs,
+        "preemptions": float(sum(counters["preemptions"] for counters in record.facts["engine"].values())),
     }

@@ -7,7 +7,7 @@ one replica less was flown and failed, or is below the bound of a perfect system
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -99,17 +99,24 @@ class Search:
     seeds: Sequence[int]
     fresh_seeds: Sequence[int] = ()
     """Seeds that only the verification of the answer sees."""
+    expect: Callable[[Iterable[tuple[Candidate, int]]], None] = lambda keys: None
+    """Told, before each flight that is asked for, which ones will probably follow, the likeliest first."""
     flown: dict[Candidate, Evidence] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
-    def run(self, options: Sequence[Option]) -> Evidence | None:
-        """Return the evidence for the cheapest candidate that meets every SLO; None when none does."""
+    def run(self, options: Sequence[Option], within: float = 1.0) -> Evidence | None:
+        """Return the evidence for the cheapest candidate that meets every SLO; None when none does.
+
+        `within`: the cheapest of an option is looked for up to so many times the best price so far, for comparison.
+        """
         best: Evidence | None = None
         for option in sorted(
             options, key=lambda option: (option.min_replicas * option.price_per_replica, option.settings)
         ):
-            limit = best.candidate.price if best else inf
+            limit = best.candidate.price * within if best else inf
             found = self._cheapest_of(option, limit)
+            if found is None or (best is not None and found.candidate.price >= best.candidate.price):
+                continue
             while found is not None and (verified := self._verified(found)) is not found:
                 found = verified
             if found is not None and (best is None or found.candidate.price < best.candidate.price):
@@ -125,13 +132,14 @@ class Search:
             why = (
                 "even a perfect system would need more than was asked about"
                 if limit == inf
-                else "cannot be cheaper than the best so far"
+                else "costs too much against the best so far"
             )
             self.skipped.append(Skipped(option, why))
             return None
         low, best = option.min_replicas - 1, None
-        for replicas in _doubling(option.min_replicas, most):
-            evidence = self.judge(Candidate(option, replicas))
+        steps = list(_doubling(option.min_replicas, most))
+        for position, replicas in enumerate(steps):
+            evidence = self.judge(Candidate(option, replicas), steps[position + 1 :])
             if evidence.finding is Finding.MEETS:
                 best = evidence
                 break
@@ -139,19 +147,27 @@ class Search:
         if best is None:
             return None
         while best.candidate.replicas - low > 1:
-            middle = (best.candidate.replicas + low) // 2
-            evidence = self.judge(Candidate(option, middle))
+            high = best.candidate.replicas
+            middle = (high + low) // 2
+            halves = [half for half in ((middle + low) // 2, (high + middle) // 2) if low < half != middle]
+            evidence = self.judge(Candidate(option, middle), halves)
             if evidence.finding is Finding.MEETS:
                 best = evidence
             else:
                 low = middle
         return best
 
-    def judge(self, candidate: Candidate) -> Evidence:
-        """Fly a candidate with one seed after the other until the bounds decide; remember the evidence."""
+    def judge(self, candidate: Candidate, next_replicas: Sequence[int] = ()) -> Evidence:
+        """Fly a candidate with one seed after the other until the bounds decide; remember the evidence.
+
+        `next_replicas` are the numbers that will probably be asked about afterwards.
+        """
         if candidate in self.flown:
             return self.flown[candidate]
-        evidence = self._judge_with(candidate, (), self.seeds)
+        later = [Candidate(candidate.option, replicas) for replicas in next_replicas]
+        evidence = self._judge_with(
+            candidate, (), self.seeds, [(other, self.seeds[0]) for other in later if other not in self.flown]
+        )
         self.flown[candidate] = evidence
         return evidence
 
@@ -169,8 +185,16 @@ class Search:
         more = Candidate(evidence.candidate.option, evidence.candidate.replicas + 1)
         return self.judge(more) if more.replicas <= more.option.max_replicas else None
 
-    def _judge_with(self, candidate: Candidate, probes: tuple[Probe, ...], seeds: Sequence[int]) -> Evidence:
-        for seed in seeds:
+    def _judge_with(
+        self,
+        candidate: Candidate,
+        probes: tuple[Probe, ...],
+        seeds: Sequence[int],
+        later: Sequence[tuple[Candidate, int]] = (),
+    ) -> Evidence:
+        for position, seed in enumerate(seeds):
+            ahead = [(candidate, other) for other in seeds[position + 1 :]]
+            self.expect([(candidate, seed), *ahead[:1], *later, *ahead[1:]])
             probes += (self.fly(candidate, seed),)
             findings = [
                 judge([probe.classes[position] for probe in probes]) for position in range(len(probes[0].classes))

@@ -165,7 +165,22 @@ function drawErrors() {
   draw("errors", traces, { xaxis: axis({ tickformat: ".0%", title: { text: "quantile", font: { color: color("soft"), size: 12 } } }), yaxis: axis({ tickformat: "+.0%" }), shapes: [band] });
 }
 
+function drawFrontier() {
+  if (!drawn.frontier) return;
+  const options = [...new Set(drawn.frontier.map((one) => one.option))], stroke = (i) => series()[i % 6];
+  const of = (option) => drawn.frontier.filter((one) => one.option === option);
+  const marker = (points, i) => ({ size: points.map((one) => one.best ? 15 : 9), symbol: points.map((one) => one.best ? "star" : one.meets ? "circle" : "x-thin-open"), color: stroke(i), line: { width: points.map((one) => one.meets ? 0 : 2), color: stroke(i) } });
+  const text = (points) => points.map((one) => `${one.replicas} × ${one.option}`);
+  const cost = options.map((option, i) => { const p = of(option); return { type: "scatter", mode: "lines+markers", name: option, x: p.map((one) => one.price), y: p.map((one) => one.share), text: text(p), hovertemplate: "%{text}<br>%{x:.4g} → %{y:.2%}<extra></extra>", line: { color: stroke(i), width: 1.2 }, marker: marker(p, i) }; });
+  const speed = options.map((option, i) => { const p = of(option); return { type: "scatter", mode: "markers", name: option, x: p.map((one) => one.per_user), y: p.map((one) => one.per_gpu), text: text(p), hovertemplate: "%{text}<br>%{x:.3g} tokens/s for a user<br>%{y:.4g} tokens/s per GPU<extra></extra>", marker: marker(p, i) }; });
+  const shapes = [...new Set(Object.values(drawn.targets))].map((target) => ({ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: target, y1: target, line: { color: color("soft"), width: 1.2, dash: "dot" } }));
+  const title = (text) => ({ title: { text, font: { color: color("soft"), size: 12 } } });
+  draw("frontier-cost", cost, { xaxis: axis({ ...title(drawn.priced ? "$ an hour" : "GPUs"), rangemode: "tozero" }), yaxis: axis({ tickformat: ".0%", range: [Math.min(0.9, ...drawn.frontier.map((one) => one.share)) - 0.03, 1.02] }), shapes, hovermode: "closest", showlegend: options.length > 1 });
+  draw("frontier-speed", speed, { xaxis: axis({ ...title("tokens/s for a user"), rangemode: "tozero" }), yaxis: axis({ ...title("tokens/s per GPU"), rangemode: "tozero" }), hovermode: "closest", showlegend: false });
+}
+
 function drawAll() {
+  drawFrontier();
   if (drawn.timeline) { drawAttainment(); drawLatency(); drawTimeline(); drawHeat(); }
   drawErrors();
   document.getElementById("until-drawn").hidden = true;

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sim.capacity.crew import Crew
 from sim.capacity.planning import FRESH_SEEDS, SEARCH_SEEDS, plan
-from sim.capacity.probing import Prober, build, reshuffled
+from sim.capacity.probing import Flyer, Prober, build, reshuffled
 from sim.capacity.search import Candidate, Finding, Search
 from sim.capacity.space import space_of
 from sim.experiment.errors import InputError
@@ -46,7 +47,9 @@ def small(number: int) -> LoadedScenario:
 def cheapest_by_brute_force(loaded: LoadedScenario) -> float | None:
     workload = build(loaded)
     seed = loaded.scenario.seed
-    search = Search(Prober(loaded, workload), [seed + s for s in SEARCH_SEEDS], [seed + s for s in FRESH_SEEDS])
+    search = Search(
+        Prober(Crew(Flyer(loaded, workload))), [seed + s for s in SEARCH_SEEDS], [seed + s for s in FRESH_SEEDS]
+    )
     prices = []
     for option in space_of(loaded, workload).options:
         for replicas in range(1, option.max_replicas + 1):
