@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from reference.gateway.authentication import Caller, Keys
+from reference.gateway.description import description
 from reference.gateway.metrics import GatewayMetrics
 from reference.gateway.models import bodies_for, is_away, models_of
 from reference.gateway.settings import GatewaySettings
@@ -247,6 +248,9 @@ def gateway_application(settings: GatewaySettings) -> ASGIApp:
     gateway = Gateway(settings)
     application = new_application("windtunnel llm-api", gateway.lifespan)
     application.state.gateway = gateway
+    told = description("windtunnel llm-api", application.version, needs_key=bool(settings.keys))
+    # FastAPI answers what is here, and cannot know the types of bodies that it does not see
+    application.openapi_schema = told
 
     @application.get("/healthz")
     async def healthz() -> Response:

@@ -167,7 +167,7 @@ class OwnVoice(TypedDict):
 
 
 @open_object
-class Audio(TypedDict):
+class AudioAnswer(TypedDict):
     """How an answer in sound is to be."""
 
     voice: str | OwnVoice
@@ -273,7 +273,7 @@ class ChatRequest(TypedDict):
     reasoning_effort: NotRequired[Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None]
     verbosity: NotRequired[Literal["low", "medium", "high"] | None]
     modalities: NotRequired[list[Literal["text", "audio"]] | None]
-    audio: NotRequired[Audio | None]
+    audio: NotRequired[AudioAnswer | None]
     prediction: NotRequired[Prediction | None]
     web_search_options: NotRequired[WebSearch]
     moderation: NotRequired[Moderation | None]

@@ -30,7 +30,12 @@ class Whole:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return int, or a float without a fraction; strict, so that no text and no bool passes for one."""
         whole = core_schema.int_schema(strict=True, ge=self.low, le=self.high)
-        rounded = core_schema.float_schema(strict=True, ge=self.low, le=self.high, multiple_of=1)
+        # a float's bounds would let integers pass that are beyond them by less than a double can tell
+        a_float = core_schema.is_instance_schema(float)
+        bounded = core_schema.float_schema(strict=True, ge=self.low, le=self.high)
+        rounded = core_schema.chain_schema(
+            [a_float, core_schema.no_info_after_validator_function(_without_fraction, bounded)]
+        )
         return core_schema.union_schema(
             [whole, rounded],
             mode="left_to_right",
@@ -52,7 +57,14 @@ class Whole:
         return f"a whole number from {self.low} to {self.high}"
 
 
+def _without_fraction(value: float) -> float:
+    if not value.is_integer():
+        raise ValueError
+    return value
+
+
 Integer = Annotated[int, Whole()]
+Int64 = Annotated[int, Whole(-(2**63), 2**63 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0, le=2)]

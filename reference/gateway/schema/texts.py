@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from typing_extensions import TypedDict
 
 from reference.gateway.schema.shapes import (
+    Int64,
     Integer,
     Model,
     Penalty,
@@ -74,7 +75,7 @@ class CompletionRequest(TypedDict):
     n: NotRequired[Annotated[int, Whole(1, 128)] | None]
     max_tokens: NotRequired[Annotated[int, Whole(0)] | None]
     stop: NotRequired[Stop]
-    seed: NotRequired[Integer | None]
+    seed: NotRequired[Int64 | None]
     stream: NotRequired[bool | None]
     stream_options: NotRequired[StreamOptions | None]
     logit_bias: NotRequired[dict[str, Integer] | None]
