@@ -42,6 +42,9 @@ def replay(
     ] = None,
     model: Annotated[str | None, typer.Option(help="for a URL: ask for this model instead of the scenario's")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="for a URL: trust any certificate")] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="write a timeline for ui.perfetto.dev here (.json or .json.gz)")
+    ] = None,
     open_report: Annotated[
         bool | None, typer.Option("--open/--no-open", help="open the report (default: on a terminal with a browser)")
     ] = None,
@@ -64,11 +67,18 @@ def replay(
     require_rung(on)
     loaded = load(find_scenario(scenario), override or ())
     directory = run_directory(loaded.path.stem, on, out)
+    if trace is not None and not trace.parent.is_dir():
+        raise InputError(f"--trace {trace}: there is no directory {trace.parent}")
     workload = build_workload(loaded, seed)
     typer.echo(f"{loaded.scenario.name} on {on}: {_what_flies(workload)}", err=True)
     with kept_logs(directory) as logs:
-        record = _fly(loaded, workload, on, logs, seed, Target(api_key, model, verify_tls=not insecure))
+        target = Target(api_key, model, verify_tls=not insecure)
+        record = _fly(loaded, workload, on, logs, seed, target, with_steps=trace is not None)
         summary = write_run(record, loaded, directory, logs)
+    if trace is not None:
+        from sim.experiment.report.perfetto import write_trace
+
+        write_trace(record, trace)
     _tell(record, summary, directory)
     if open_report or (open_report is None and _has_browser()):
         webbrowser.open((directory / "report.html").resolve().as_uri())
@@ -85,13 +95,22 @@ def _what_flies(workload: Workload) -> str:
 
 
 def _fly(
-    loaded: LoadedScenario, workload: Workload, on: str, logs: Path, seed: int | None, target: Target
+    loaded: LoadedScenario,
+    workload: Workload,
+    on: str,
+    logs: Path,
+    seed: int | None,
+    target: Target,
+    *,
+    with_steps: bool = False,
 ) -> RunRecord:
     from e2e.progress import shown
     from e2e.rungs import fly
 
     with shown(f"{loaded.scenario.name} on {on}") as progress:
-        return fly(loaded, on, progress, out_dir=logs, seed=seed, target=target, workload=workload)
+        return fly(
+            loaded, on, progress, out_dir=logs, seed=seed, target=target, workload=workload, with_steps=with_steps
+        )
 
 
 def run_directory(name: str, on: str, out: Path | None) -> Path:

@@ -36,11 +36,13 @@ def fly(
     seed: int | None = None,
     target: Target | None = None,
     workload: Workload | None = None,
+    with_steps: bool = False,
 ) -> RunRecord:
     """Fly a scenario on a rung: `sim`, `local`, or the URL of an OpenAI-compatible endpoint.
 
     `out_dir` is where a rung of processes keeps its logs while it flies; None: a temporary directory. `workload` is the
-    scenario's, where the caller has built it.
+    scenario's, where the caller has built it. `with_steps` has the record hold the steps of engines, where the rung can
+    see them: the simulator's.
 
     Raises:
         InputError: no such rung, or one that cannot fly here, with the reason.
@@ -49,7 +51,7 @@ def fly(
     if on == "sim":
         from sim.cluster import fly as fly_simulated
 
-        return fly_simulated(loaded, workload, progress=progress, seed=seed)
+        return fly_simulated(loaded, workload, progress=progress, seed=seed, with_steps=with_steps)
     require_rung(on)
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         directory = out_dir or Path(scratch)

@@ -49,6 +49,16 @@ class Step(NamedTuple):
     num_tokens: int
 
 
+class Span(NamedTuple):
+    """Steps of the same batch that followed each other. Seconds."""
+
+    begin: float
+    end: float
+    num_steps: int
+    num_decoding: int
+    prefill_tokens: int
+
+
 class Engine:
     """A replica's engine. Lives as long as the replica; `crash` empties it and it serves on.
 
@@ -69,6 +79,7 @@ class Engine:
         "_timer",
         "gaps",
         "settings",
+        "spans",
     )
 
     def __init__(self, settings: EngineSettings, cost: StepCost) -> None:
@@ -78,6 +89,8 @@ class Engine:
         self._scheduler = Scheduler(settings)
         self.gaps = GapHistogram()
         """Inter-token latency of all sequences, pooled."""
+        self.spans: list[Span] | None = None
+        """Set to a list, it is given every step, leapt ones together."""
         self._live: dict[str | int, Sequence] = {}
         self._events: list[Event] = []
         self._leaving: list[Sequence] = []
@@ -357,6 +370,8 @@ class Engine:
 
     def _leap(self, steps: int) -> None:
         """Take `steps` whole steps of the plan, fewer than all; the next one has begun then."""
+        if self.spans is not None:
+            self._note_span(steps)
         self._count_gaps(steps)
         self._plan.drop(steps)
         self._last_end = self._plan.start
@@ -393,6 +408,8 @@ class Engine:
                 self.gaps.add(plan.first, plan.growth, steps, weight)
             else:
                 self._count_gaps(steps)
+        if self.spans is not None:
+            self._note_span(steps)
         end = self._last_end = plan.end
         outcomes = scheduler.complete(steps)
         for kind, sequence in outcomes:
@@ -407,6 +424,15 @@ class Engine:
         if self._leaving:
             self._let_go()
         return outcomes
+
+    def _note_span(self, steps: int) -> None:
+        """Note the first `steps` steps of the plan."""
+        plan, scheduler = self._plan, self._scheduler
+        assert self.spans is not None
+        end = plan.start + plan.ticks_of(steps)
+        tokens = sum(chunk for _, chunk in scheduler.prefills)
+        span = Span(plan.start * SECONDS_PER_TICK, end * SECONDS_PER_TICK, steps, scheduler.batch.num_sequences, tokens)
+        self.spans.append(span)
 
     def _let_go(self) -> None:
         scheduler = self._scheduler

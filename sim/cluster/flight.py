@@ -47,17 +47,18 @@ def fly(
     progress: Callable[[float], None] | None = None,
     leaping: bool = True,
     seed: int | None = None,
+    with_steps: bool = False,
 ) -> RunRecord:
     """Fly `workload` through the scenario's cluster in simulated time.
 
     `progress` is told the share of the window that has passed. `seed` stands in for the scenario's. `leaping` off takes
-    every step of every engine singly, with the same record.
+    every step of every engine singly, with the same record. `with_steps` has the record hold every engine's steps.
 
     Raises:
         InputError: a policy, GPU, model or fault target is unknown, or a model does not fit its GPU.
     """
     began = time.perf_counter()
-    flight = Flight(loaded, workload, progress=progress, leaping=leaping, seed=seed)
+    flight = Flight(loaded, workload, progress=progress, leaping=leaping, seed=seed, with_steps=with_steps)
     flight.run()
     record = flight.record()
     wall_seconds = time.perf_counter() - began
@@ -77,6 +78,7 @@ class Flight:
         progress: Callable[[float], None] | None = None,
         leaping: bool = True,
         seed: int | None = None,
+        with_steps: bool = False,
     ) -> None:
         scenario = loaded.scenario
         cluster = scenario.cluster
@@ -101,7 +103,7 @@ class Flight:
             chance=self._stream("errors"),
         )
         fleet.watcher = self.router
-        self._build_fleet(cluster, leaping)
+        self._build_fleet(cluster, leaping, with_steps)
         self.router.open()
         gateway = Gateway(
             settings=cluster.gateway,
@@ -148,6 +150,9 @@ class Flight:
         self.recorder.write_into(record)
         record.samples += gateway_samples(self.recorder, self._sampler.instants, self._hop)
         record.gaps = self._gaps()
+        record.steps = [
+            (replica.name, *span) for replica in self.fleet.all_replicas for span in replica.engine.spans or ()
+        ]
         record.facts = self._facts(scenario)
         return record
 
@@ -168,14 +173,14 @@ class Flight:
                 desks[pool.model] = Desk(Pool(pool_settings(cluster.router), routing, chance), pool.block_size)
         return desks
 
-    def _build_fleet(self, cluster: Cluster, leaping: bool) -> None:
+    def _build_fleet(self, cluster: Cluster, leaping: bool, with_steps: bool) -> None:
         for pool in cluster.pools:
             name = pool.name or pool.engine
             try:
                 machine = self.machines[name] = machine_for(pool, leaping=leaping)
             except (HardwareError, EngineError) as error:
                 raise InputError(f"cluster.pools: {name}: {error}") from error
-            squad = self.fleet.add_squad(name, pool, machine.make_engine)
+            squad = self.fleet.add_squad(name, pool, machine.make_engine(with_steps=with_steps))
             if pool.autoscale is not None:
                 Autoscaler(
                     settings=pool.autoscale,

@@ -29,10 +29,15 @@ class Machine:
     price_per_hour: float | None
     """US dollars; None when the pool names no GPU."""
 
-    @property
-    def make_engine(self) -> Callable[[], Engine]:
-        """Make an empty engine, each time a new one."""
-        return lambda: Engine(self.settings, self.cost)
+    def make_engine(self, *, with_steps: bool = False) -> Callable[[], Engine]:
+        """Give what makes an empty engine, each time a new one, that notes its steps or does not."""
+
+        def make() -> Engine:
+            engine = Engine(self.settings, self.cost)
+            engine.spans = [] if with_steps else None
+            return engine
+
+        return make
 
 
 def machine_for(pool: Pool, *, leaping: bool = True) -> Machine:

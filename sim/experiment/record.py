@@ -56,6 +56,9 @@ class RunRecord:
     """(seconds, request index, attempt, endpoint or "" when refused, reason, scores)."""
     events: list[dict[str, Any]] = field(default_factory=list)
     """Faults, scaling, restarts: {"at": seconds, "kind", "target", "lasts": seconds or None, "about"}."""
+    steps: list[tuple[str, float, float, int, int, int]] = field(default_factory=list)
+    """(replica, begin, end in seconds, equal steps, sequences that decode, prompt tokens computed), where a rung was
+    asked for its steps; drawn in a timeline, not stored."""
     left_out: list[str] = field(default_factory=list)
     """What the scenario asks and this rung could not do, a sentence each."""
     facts: dict[str, Any] = field(default_factory=dict)
