@@ -17,10 +17,11 @@ from reference.custom_policy import routing_for
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
 from reference.router.decision_log import DecisionFile
 from reference.router.desk import Desk
-from reference.router.discovery import Discovery, Known
+from reference.router.discovery import Discovery, Key, Known
 from reference.router.metrics import RouterMetrics
 from reference.router.requests import read_object, view_of
 from reference.router.settings import RouterSettings
+from reference.router.sources import sources_of
 from reference.wire.asgi import (
     ClientLeft,
     Headers,
@@ -48,7 +49,7 @@ class Router:
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
         self.desks: dict[str, Desk] = {}
-        self._known: Mapping[str, Known] = {}
+        self._known: Mapping[Key, Known] = {}
         self._block_size = {pool.model: pool.block_size for pool in settings.pools}
         self._hashes_prompts: dict[str, bool] = {}
         self._serial = 0
@@ -70,7 +71,7 @@ class Router:
             self._session = session
             for model, pool in self._pools.items():
                 self.desks[model] = Desk(pool, time.monotonic, self._decided)
-            discovery = Discovery(self.settings, self.desks, session)
+            discovery = Discovery(self.settings, self.desks, session, sources_of(self.settings))
             self._known = discovery.known
             discovery.update({block.model: block.endpoints for block in self.settings.pools})
             following = asyncio.create_task(discovery.run())
@@ -115,7 +116,7 @@ class Router:
 
         async def forward(dispatch: Dispatch) -> Outcome:
             assert self._session is not None
-            known = self._known.get(dispatch.endpoint)
+            known = self._known.get((str(model), dispatch.endpoint))
             if known is None:
                 # forgotten between the decision and now
                 return Outcome.FAILED

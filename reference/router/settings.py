@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reference.policy.ejection import EjectionSettings
 from reference.policy.pool import PoolSettings
@@ -13,7 +15,7 @@ from reference.wire.settings import ServerSettings
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class EndpointBlock(_Block):
@@ -21,8 +23,73 @@ class EndpointBlock(_Block):
 
     name: str
     url: str
-    weight: float = 1.0
+    weight: float = Field(1.0, ge=0)
+    """Of its version: requests are split between the versions of a model by it."""
     version: str = ""
+
+
+class DnsBlock(_Block):
+    """Endpoints by the records of a name, such as a headless Service's."""
+
+    host: str
+    """The name, whole or by the search path of `/etc/resolv.conf`."""
+    record: Literal["A", "AAAA", "SRV"] = "A"
+    port: int | None = None
+    """Where they listen; an SRV record says so itself."""
+    interval_seconds: float = Field(5.0, gt=0)
+    """How often it is asked for. When no name server answers, the endpoints stay as they are."""
+    nameserver: str = Field("", pattern=r"^$|^.+:\d+$")
+    """`address:port` of a name server of one's own; empty: the system's."""
+    scheme: Literal["http", "https"] = "http"
+    weight: float = Field(1.0, ge=0)
+    version: str = ""
+
+    @model_validator(mode="after")
+    def _has_port(self) -> DnsBlock:
+        if self.record != "SRV" and self.port is None:
+            raise ValueError(f"{self.host}: {self.record} records name no port; expected `port`")
+        return self
+
+
+class SlicesBlock(_Block):
+    """Endpoints by the EndpointSlices of a Kubernetes Service: its pods that are ready and do not terminate."""
+
+    service: str
+    namespace: str = ""
+    """Empty: the router's own."""
+    port: str | int | None = None
+    """Its name or number; None: the only one."""
+    scheme: Literal["http", "https"] = "http"
+    weight: float = Field(1.0, ge=0)
+    """Of the whole version: two Services of two versions make a canary."""
+    version: str = ""
+
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def _api_of_this_cluster() -> str:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}" if host else ""
+
+
+class KubernetesBlock(_Block):
+    """How the API of Kubernetes is reached; the defaults are a pod's. Its service account needs get, list and watch on
+    `endpointslices` of `discovery.k8s.io` in the namespaces of the Services."""
+
+    url: str = Field(default_factory=_api_of_this_cluster)
+    token_file: str = f"{SERVICE_ACCOUNT}/token"
+    """Read for every call; empty: no token."""
+    ca_file: str = f"{SERVICE_ACCOUNT}/ca.crt"
+    """Empty: the system's."""
+    namespace_file: str = f"{SERVICE_ACCOUNT}/namespace"
+    watch_seconds: float = Field(300.0, gt=0)
+    """A watch is begun anew after so long; one that is silent for longer is dead."""
+
+    def own_namespace(self) -> str:
+        """Return the namespace that the router runs in; `default` outside a cluster."""
+        path = Path(self.namespace_file)
+        return path.read_text().strip() if path.is_file() else "default"
 
 
 class PoolBlock(_Block):
@@ -30,6 +97,9 @@ class PoolBlock(_Block):
 
     model: str
     endpoints: tuple[EndpointBlock, ...] = ()
+    """Those that are always there."""
+    dns: tuple[DnsBlock, ...] = ()
+    endpoint_slices: tuple[SlicesBlock, ...] = ()
     policy: str = "least_in_flight"
     """A built-in policy, or `file.py:Class`."""
     policy_options: dict[str, Any] = {}
@@ -72,6 +142,8 @@ class RouterSettings(ServerSettings):
     """One for each model: its policy, queue and endpoints."""
     endpoints_file: str = ""
     """JSON, `{model: [{name, url, weight, version}]}`, read again whenever it changes; over those in `pools`."""
+    kubernetes: KubernetesBlock = Field(default_factory=KubernetesBlock)
+    """How Kubernetes is asked for `endpoint_slices`."""
     scrape_interval_seconds: float = 1.0
     """How often each endpoint's metrics are read."""
     health_interval_seconds: float = 2.0
@@ -82,3 +154,9 @@ class RouterSettings(ServerSettings):
     """Of the policies' draws."""
     max_body_bytes: int = 32 * 2**20
     """A larger request is answered 413."""
+
+    @model_validator(mode="after")
+    def _can_ask_kubernetes(self) -> RouterSettings:
+        if any(pool.endpoint_slices for pool in self.pools) and not self.kubernetes.url:
+            raise ValueError("endpoint_slices outside of a cluster: expected kubernetes.url")
+        return self
