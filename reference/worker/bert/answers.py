@@ -43,7 +43,7 @@ def _classified(place: int, labels: Sequence[str], row: Rows) -> dict[str, Any]:
         "label": labels[order[0]],
         "probs": row,
         "num_classes": len(labels),
-        "scores": [{"label": labels[number], "score": float(row[number])} for number in order],
+        "scores": [{"label": labels[number], "score": row[number]} for number in order],
     }
 
 

@@ -94,13 +94,11 @@ def _embedder(path: Path, max_tokens: int) -> Layout:
 
 def _pooling(path: Path) -> Pooling:
     config = _json(path)
-    # older files have a flag for each mode, newer ones name it
-    named = config.get("pooling_mode")
-    if named is None:
-        chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-        named = _POOLING_KEYS.get(chosen[0]) if len(chosen) == 1 else ", ".join(chosen) or "none"
-    if named not in ("mean", "cls", "max"):
-        raise LayoutError(f"{path}: the pooling is {named!r}; expected one of mean, cls and max")
+    # newer files name it, older ones have a flag for each
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    named = config.get("pooling_mode", " and ".join(_POOLING_KEYS.get(key, key) for key in chosen))
+    if named not in _POOLING_KEYS.values():
+        raise LayoutError(f"{path}: the pooling is {named or None!r}; expected one of mean, cls and max")
     mode: Pooling = named
     return mode
 

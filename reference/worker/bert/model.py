@@ -28,8 +28,9 @@ class Encoder:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import torch
         from tokenizers import Tokenizer
-        from transformers import AutoModel, AutoModelForSequenceClassification
+        from transformers import AutoModel, AutoModelForSequenceClassification, logging
 
+        logging.disable_progress_bar()
         self._torch: Any = torch
         if threads:
             torch.set_num_threads(threads)
