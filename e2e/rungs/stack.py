@@ -160,6 +160,7 @@ def _router_config(directory: Path, scenario: Scenario, blocks: list[dict[str, A
         "health_interval_seconds": router.health_interval,
         "endpoints_file": str(directory / LISTING),
         "decision_log": str(directory / "decisions.jsonl"),
+        "decision_header": "always",
         "seed": scenario.seed,
         "shutdown_seconds": SHUTDOWN_SECONDS,
     }

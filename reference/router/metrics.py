@@ -1,14 +1,19 @@
-"""The router's metrics: queue depth, in flight, decisions by reason, attempts by outcome, endpoint states."""
+"""The router's metrics: queue depth, in flight, decisions by reason, endpoint states, what was observed and its age."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reference.policy.pool import Action, Dispatch, Pool, Refuse
+from reference.policy.view import Endpoint
+from reference.router.discovery import Known
 from reference.wire.metrics import LATENCY_BUCKETS
 
 MAX_REASONS = 100
@@ -17,9 +22,9 @@ MAX_REASONS = 100
 class RouterMetrics:
     """The registry of one router."""
 
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, pools: Mapping[str, Pool], known: Callable[[], Iterable[Known]] = tuple) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_PoolCollector(pools))
+        self.registry.register(_PoolCollector(pools, known))
         self._decisions = Counter(
             "windtunnel_router_decisions",
             "Decisions about requests.",
@@ -58,8 +63,9 @@ class RouterMetrics:
 
 
 class _PoolCollector(Collector):
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, pools: Mapping[str, Pool], known: Callable[[], Iterable[Known]]) -> None:
         self._pools = pools
+        self._known = known
 
     def collect(self) -> Iterable[Metric]:
         """Read the pools when they are asked for."""
@@ -71,14 +77,39 @@ class _PoolCollector(Collector):
         )
         state = GaugeMetricFamily("windtunnel_router_endpoints", "Endpoints by state.", labels=["model", "state"])
         retries = CounterMetricFamily("windtunnel_router_retries", "Second and later attempts.", labels=["model"])
+        observed = _Observed()
+        unhealthy = Counts(known.model for known in self._known() if not known.watch.is_healthy)
         for model, pool in self._pools.items():
             queue.add_metric([model], pool.num_queued)
             retries.add_metric([model], pool.counters.retries)
-            states = {"available": 0, "draining": 0, "ejected": 0}
+            states = {"available": 0, "draining": 0, "ejected": 0, "unhealthy": unhealthy[model]}
             for endpoint in pool.endpoints:
                 flying.add_metric([model, endpoint.name], endpoint.in_flight)
                 word = "draining" if endpoint.is_draining else "ejected" if endpoint.ejected_until else "available"
                 states[word] += 1
+                observed.add(model, endpoint)
             for word, count in states.items():
                 state.add_metric([model, word], count)
-        return [queue, flying, state, retries]
+        return [queue, flying, state, retries, observed.signals, observed.age]
+
+
+class _Observed:
+    """What scrapes last reported of endpoints, and how long ago: what policies decide by."""
+
+    def __init__(self) -> None:
+        self._now = time.monotonic()
+        self.signals = GaugeMetricFamily(
+            "windtunnel_router_observed", "What a scrape last reported.", labels=["model", "endpoint", "signal"]
+        )
+        self.age = GaugeMetricFamily(
+            "windtunnel_router_observation_age_seconds", "Since that scrape.", labels=["model", "endpoint"]
+        )
+
+    def add(self, model: str, endpoint: Endpoint) -> None:
+        """Add an endpoint, if anything has been observed of it."""
+        seen = endpoint.observed
+        if not isfinite(seen.observed_at):
+            return
+        self.age.add_metric([model, endpoint.name], self._now - seen.observed_at)
+        for signal in ("running", "queue_depth", "kv_usage"):
+            self.signals.add_metric([model, endpoint.name, signal], getattr(seen, signal))

@@ -5,30 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from math import isfinite
 
 import aiohttp
 
-from reference.policy.view import Observation
 from reference.router.desk import Desk
 from reference.router.settings import EndpointBlock
+from reference.router.signals import PAGES, read_observation
 from reference.wire.relay import Exchange
 
 TIMEOUT_SECONDS = 2.0
 HURRY_SECONDS = 0.5
 MAX_MISSES = 2
 """Health checks missed in a row before a replica is no endpoint any more."""
-
-_GAUGES = {
-    b"vllm:num_requests_running": "running",
-    b"trtllm_num_requests_running": "running",
-    b"vllm:num_requests_waiting": "queue_depth",
-    b"trtllm_num_requests_waiting": "queue_depth",
-    b"vllm:kv_cache_usage_perc": "kv_usage",
-    b"vllm:gpu_cache_usage_perc": "kv_usage",
-    b"trtllm_kv_cache_utilization": "kv_usage",
-}
-"""Metric name → field of an observation; vLLM's older name for KV cache usage included."""
 
 
 class Watch:
@@ -49,6 +37,8 @@ class Watch:
         self._session = session
         self._flying = flying
         self._failures = 0
+        self._page = ""
+        """Where its metrics are, once that is known."""
         self._came_at_first_miss: dict[Exchange, int] = {}
 
     async def look_at_health(self, interval: float) -> None:
@@ -61,7 +51,7 @@ class Watch:
             await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
 
     async def scrape(self, interval: float) -> None:
-        """Read `/metrics` at every interval while the endpoint is healthy."""
+        """Read its metrics at every interval while the endpoint is healthy."""
         while True:
             if self.is_healthy:
                 await self._scrape()
@@ -102,36 +92,24 @@ class Watch:
             self._came_at_first_miss[exchange] = exchange.num_bytes
 
     async def _scrape(self) -> None:
+        """Read the page that told something before, or each there may be; without news the last observation ages."""
+        for page in [self._page] if self._page else PAGES:
+            asked_at = time.monotonic()
+            text = await self._read(page)
+            if text is None:
+                self._page = ""
+                continue
+            observation = read_observation(text, asked_at)
+            if observation is not None:
+                self._page = page
+                self._desk.observe(self.block.name, observation)
+                return
+
+    async def _read(self, page: str) -> bytes | None:
+        """Return a metrics page; None when there is none, or it cannot be had now."""
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         try:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-            async with self._session.get(f"{self.block.url}/metrics", timeout=timeout) as answer:
-                text = await answer.read()
+            async with self._session.get(self.block.url + page, timeout=timeout) as answer:
+                return await answer.read() if answer.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError):
-            # no news: the policy keeps the old observation and sees its age
-            return
-        observation = read_observation(text, time.monotonic())
-        if observation is not None:
-            self._desk.observe(self.block.name, observation)
-
-
-def read_observation(text: bytes, now: float) -> Observation | None:
-    """Read the gauges of vLLM or TensorRT-LLM out of Prometheus' text; None when none of them is there."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        name = line.split(b"{", 1)[0].split(b" ", 1)[0]
-        field = _GAUGES.get(name)
-        value = _number(line) if field is not None else None
-        if field is not None and value is not None:
-            found[field] = found.get(field, 0.0) + value
-    if not found:
-        return None
-    return Observation(now, int(found.get("running", 0)), int(found.get("queue_depth", 0)), found.get("kv_usage", 0.0))
-
-
-def _number(line: bytes) -> float | None:
-    """Return the value at the end of a line; None when it is none, as of a page that was cut off."""
-    try:
-        value = float(line.rsplit(b" ", 1)[-1])
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
+            return None

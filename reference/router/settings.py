@@ -149,7 +149,9 @@ class RouterSettings(ServerSettings):
     health_interval_seconds: float = 2.0
     """How often each endpoint is asked for its health."""
     decision_log: str = ""
-    """A file that gets every decision as a JSON line; empty for none."""
+    """A file that gets every decision as a JSON line; empty: decisions of requests that ask go to standard error."""
+    decision_header: Literal["on_request", "always"] = "on_request"
+    """Whose answers tell the decision in `x-windtunnel-decision`: those to `x-windtunnel-debug: decision`, or all."""
     seed: int = 0
     """Of the policies' draws."""
     max_body_bytes: int = 32 * 2**20

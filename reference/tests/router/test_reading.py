@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.router.requests import prompt_text, view_of
-from reference.router.scraping import read_observation
+from reference.router.signals import read_observation
 from reference.wire.errors import ApiError
 
 VLLM = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
