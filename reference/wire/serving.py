@@ -6,9 +6,10 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from threading import Timer
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -18,7 +19,11 @@ from starlette.routing import Route
 
 from reference.wire.asgi import Receive, Scope, Send, respond_error
 from reference.wire.errors import ApiError
+from reference.wire.http_server import INTERNAL, CallRoutes, HotProtocol
 from reference.wire.settings import ServerSettings
+
+if TYPE_CHECKING:
+    import uvicorn
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -73,8 +78,28 @@ class HotRoutes:
             raise
 
 
+class WithCalls:
+    """An application whose hot routes are caught on the connection (`reference.wire.http_server`) and never reach it.
+
+    It still knows them, so that it can say which methods they allow.
+    """
+
+    def __init__(self, application: FastAPI, routes: CallRoutes, asgi: ASGIApp | None = None) -> None:
+        self.state = application.state
+        self.routes = routes
+        self._asgi = asgi or application
+        application.router.routes.extend(Route(path, _not_caught, methods=["POST"]) for path in routes.paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of any other route."""
+        await self._asgi(scope, receive, send)
+
+
+async def _not_caught(_: Request) -> Response:
+    raise RuntimeError("this route is served by HotProtocol: run the application with `server_config`")
+
+
 DRAINING = ApiError(503, "this server is about to end: send nothing more", code="draining")
-INTERNAL = ApiError(500, "the server made a mistake; its log has it under this request's id", code="internal_error")
 
 
 class Draining:
@@ -107,22 +132,27 @@ def serve(application: ASGIApp, settings: ServerSettings) -> None:
             timer.start()
 
     drained = Draining(application)
-    config = uvicorn.Config(
+    config = server_config(
         drained,
+        application.routes if isinstance(application, WithCalls) else None,
         host=settings.host,
         port=settings.port,
-        access_log=False,
         log_level="warning",
-        ws="none",
         timeout_graceful_shutdown=max(1, int(settings.shutdown_seconds)),
-        timeout_keep_alive=60,
-        server_header=False,
-        date_header=False,
         backlog=4096,
     )
     server = Server(config)
     server.run()
     sys.exit(0 if server.started else 1)
+
+
+def server_config(application: ASGIApp, routes: CallRoutes | None = None, **more: Any) -> uvicorn.Config:
+    """Return how uvicorn serves an application, and its calls where it has some."""
+    import uvicorn
+
+    http: Any = partial(HotProtocol, routes) if routes is not None else "httptools"
+    fixed: dict[str, Any] = {"access_log": False, "ws": "none", "server_header": False, "date_header": False}
+    return uvicorn.Config(application, http=http, timeout_keep_alive=60, **fixed, **more)
 
 
 def _code_of(status: int) -> str | None:

@@ -20,6 +20,8 @@ from reference.gateway.server import gateway_application
 from reference.gateway.settings import GatewaySettings
 from reference.router.server import Router, router_application
 from reference.router.settings import RouterSettings
+from reference.wire.http_server import CallRoutes
+from reference.wire.serving import server_config
 from reference.worker.emulated.server import EmulatedSettings, EmulatedWorker, emulated_application
 
 MODEL = "tiny"
@@ -32,9 +34,9 @@ ENGINE = {"max_num_seqs": 8, "max_num_batched_tokens": 512, "max_model_len": 409
 async def serving(application: FastAPI, port: int = 0) -> AsyncIterator[str]:
     """Serve an application on loopback; yields its URL."""
     with socket.create_server(("127.0.0.1", port)) as listener:
-        config = uvicorn.Config(
-            application, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=1
-        )
+        routes = getattr(application, "routes", None)
+        calls = routes if isinstance(routes, CallRoutes) else None
+        config = server_config(application, calls, log_level="error", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
@@ -130,9 +132,7 @@ async def builder() -> AsyncIterator[Build]:
             endpoints = [{"name": f"vllm-{place}", "url": url} for place, url in enumerate(chain.workers)]
             block = {"model": MODEL, "endpoints": endpoints if listed else [], **(pool or {})}
             routing = router_application(
-                RouterSettings(
-                    pools=[block], **{"health_interval_seconds": 0.2, "decision_header": "always", **(router or {})}
-                )  # type: ignore[arg-type]
+                RouterSettings(pools=[block], **{"health_interval_seconds": 0.2, **(router or {})})  # type: ignore[arg-type]
             )
             chain.routing = routing.state.router
             chain.router = await stack.enter_async_context(serving(routing))
