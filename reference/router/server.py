@@ -14,7 +14,7 @@ from fastapi import FastAPI, Response
 
 from reference.custom_policy import routing_for
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
-from reference.router.decision_log import DecisionFile
+from reference.router.decision_log import DEBUG, DECISION, DecisionLog, decision_header
 from reference.router.desk import Desk
 from reference.router.discovery import Discovery, Key, Known
 from reference.router.metrics import RouterMetrics
@@ -31,7 +31,6 @@ from reference.wire.serving import WithCalls, new_application
 from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
 HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
-DECISION = b"x-windtunnel-decision"
 
 
 class Router:
@@ -44,9 +43,9 @@ class Router:
         self._block_size = {pool.model: pool.block_size for pool in settings.pools}
         self._hashes_prompts: dict[str, bool] = {}
         self._serial = 0
-        self._log = DecisionFile(Path(settings.decision_log)) if settings.decision_log else None
+        self._log = DecisionLog(Path(settings.decision_log) if settings.decision_log else None)
         self._pools = {pool.model: self._pool_of(place) for place, pool in enumerate(settings.pools)}
-        self.metrics = RouterMetrics(self._pools)
+        self.metrics = RouterMetrics(self._pools, lambda: self._known.values())
         self._upstreams = Upstreams()
 
     def _pool_of(self, place: int) -> Pool:
@@ -72,8 +71,7 @@ class Router:
 
     def _decided(self, now: float, action: Action) -> None:
         self.metrics.decided(now, action)
-        if self._log is not None:
-            self._log(now, action)
+        self._log(now, action)
 
     async def __call__(self, call: Call) -> None:
         """Serve one request of a hot route."""
@@ -97,6 +95,8 @@ class Router:
         hashes = self._hashes_prompts[str(model)]
         view = view_of(own_id, body, call.headers, self._block_size[str(model)], hashes_prompts=hashes)
         last: list[Relayed] = []
+        has_asked = DEBUG in call.headers
+        shows_decision = has_asked or self.settings.decision_header == "always"
 
         async def forward(dispatch: Dispatch) -> Outcome:
             known = self._known.get((str(model), dispatch.endpoint))
@@ -112,7 +112,7 @@ class Router:
                     raw,
                     [JSON, *own],
                     call,
-                    extra_headers=[*own, (DECISION, _decision_header(dispatch))],
+                    extra_headers=[*own, *([(DECISION, decision_header(dispatch))] if shows_decision else [])],
                     on_first_byte=lambda: desk.first_token(own_id),
                     exchange=exchange,
                 )
@@ -123,7 +123,12 @@ class Router:
             last[:] = [relayed]
             return outcome_of(relayed)
 
-        ended = await desk.serve(view, forward)
+        if has_asked:
+            self._log.ask(own_id)
+        try:
+            ended = await desk.serve(view, forward)
+        finally:
+            self._log.forget(own_id)
         _answer(ended, last[0] if last else None, call, own)
 
 
@@ -152,15 +157,6 @@ def outcome_of(relayed: Relayed) -> Outcome:
         case Ending.ERROR_STATUS if relayed.status < 500:
             return Outcome.CLIENT_ERROR
     return Outcome.FAILED
-
-
-def _decision_header(dispatch: Dispatch) -> bytes:
-    """Return `endpoint=NAME; attempt=N; reason=WORDS; scores=NAME:SCORE,...`, which a person and a program can read."""
-    decision = dispatch.decision
-    text = f"endpoint={decision.endpoint}; attempt={dispatch.attempt}; reason={decision.reason}"
-    if decision.scores:
-        text += "; scores=" + ",".join(f"{name}:{score:.4g}" for name, score in decision.scores)
-    return text.encode("ascii", "replace").replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def router_application(settings: RouterSettings) -> WithCalls:

@@ -132,7 +132,9 @@ async def builder() -> AsyncIterator[Build]:
             endpoints = [{"name": f"vllm-{place}", "url": url} for place, url in enumerate(chain.workers)]
             block = {"model": MODEL, "endpoints": endpoints if listed else [], **(pool or {})}
             routing = router_application(
-                RouterSettings(pools=[block], **{"health_interval_seconds": 0.2, **(router or {})})  # type: ignore[arg-type]
+                RouterSettings(
+                    pools=[block], **{"health_interval_seconds": 0.2, "decision_header": "always", **(router or {})}
+                )  # type: ignore[arg-type]
             )
             chain.routing = routing.state.router
             chain.router = await stack.enter_async_context(serving(routing))
