@@ -35,6 +35,11 @@ class DecisionLog:
         """Note that a request has ended."""
         self._asked.discard(request_id)
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
     def __call__(self, now: float, action: Action) -> None:
         """Write one decision."""
         if self._file is not None:

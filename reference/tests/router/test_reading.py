@@ -45,6 +45,32 @@ def test_vllms_older_name_of_kv_usage_is_known() -> None:
     assert seen.kv_usage == 0.25
 
 
+ITERATIONS = b"""[{"iter": 6, "numActiveRequests": 9, "numQueuedRequests": 9},
+{"iter": 7, "iterLatencyMS": 15.5, "gpuMemUsage": 4000000000, "numActiveRequests": 5, "numQueuedRequests": 3,
+ "kvCacheStats": {"maxNumBlocks": 1000, "freeNumBlocks": 400, "usedNumBlocks": 600, "tokensPerBlock": 64},
+ "inflightBatchingStats": {"numContextRequests": 2, "numGenRequests": 3, "numPausedRequests": 1}}]"""
+
+
+def test_tensorrt_llms_last_iteration_is_how_things_are() -> None:
+    seen = read_observation(ITERATIONS, 5.0)
+
+    assert seen is not None
+    assert (seen.observed_at, seen.running, seen.queue_depth, seen.kv_usage) == (5.0, 5, 3, 0.6)
+
+
+@pytest.mark.parametrize(
+    "page", [b"[]", b"[{}]", b"{}", b"[1]", b'{"error": "no"}', ITERATIONS[:100], b"", b"# HELP x\n"]
+)
+def test_a_page_without_news_is_not_a_page_without_load(page: bytes) -> None:
+    assert read_observation(page, 0.0) is None
+
+
+def test_of_several_engines_counts_add_up_and_usage_is_the_mean() -> None:
+    second = b'vllm:kv_cache_usage_perc{engine="1",model_name="tiny"} 0.75\n'
+
+    assert read_observation(VLLM + second, 0.0) == (0.0, 5, 7, 0.5)
+
+
 @given(text=st.binary(max_size=200) | st.binary(max_size=20).map(b"vllm:num_requests_running ".__add__))
 def test_no_page_breaks_the_scraper(text: bytes) -> None:
     seen = read_observation(text, 0.0)
@@ -91,7 +117,9 @@ values = st.none() | st.booleans() | st.integers() | st.text(max_size=4)
 @given(
     body=st.dictionaries(
         st.sampled_from(["messages", "prompt", "input", "user"]),
-        st.recursive(values, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.just("content"), v), max_leaves=5),
+        st.recursive(
+            values, lambda v: st.lists(v, max_size=2) | st.dictionaries(st.just("content"), v, max_size=1), max_leaves=4
+        ),
     )
 )
 def test_any_object_has_a_text(body: dict) -> None:
