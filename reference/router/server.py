@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from fastapi import FastAPI, Response
 
 from reference.custom_policy import routing_for
@@ -22,21 +21,13 @@ from reference.router.metrics import RouterMetrics
 from reference.router.requests import read_object, view_of
 from reference.router.settings import RouterSettings
 from reference.router.sources import sources_of
-from reference.wire.asgi import (
-    ClientLeft,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    respond,
-    respond_error,
-    unless_client_leaves,
-)
+from reference.wire.asgi import JSON, Headers
 from reference.wire.errors import ApiError
+from reference.wire.http_client import Upstreams
+from reference.wire.http_server import Call, CallRoutes
 from reference.wire.metrics import metrics_response
 from reference.wire.relay import Ending, Exchange, Relayed, relay, session_for_relaying
-from reference.wire.serving import ASGIApp, HotRoutes, new_application
+from reference.wire.serving import WithCalls, new_application
 from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
 HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
@@ -55,7 +46,7 @@ class Router:
         self._log = DecisionLog(Path(settings.decision_log) if settings.decision_log else None)
         self._pools = {pool.model: self._pool_of(place) for place, pool in enumerate(settings.pools)}
         self.metrics = RouterMetrics(self._pools, lambda: self._known.values())
-        self._session: aiohttp.ClientSession | None = None
+        self._upstreams = Upstreams()
 
     def _pool_of(self, place: int) -> Pool:
         block = self.settings.pools[place]
@@ -67,7 +58,6 @@ class Router:
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Open the desks and watch the endpoints as long as the server lives."""
         async with session_for_relaying() as session:
-            self._session = session
             for model, pool in self._pools.items():
                 self.desks[model] = Desk(pool, time.monotonic, self._decided)
             discovery = Discovery(self.settings, self.desks, session, sources_of(self.settings))
@@ -78,24 +68,23 @@ class Router:
             following.cancel()
             discovery.close()
         self._log.close()
+        self._upstreams.close()
 
     def _decided(self, now: float, action: Action) -> None:
         self.metrics.decided(now, action)
         self._log(now, action)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, call: Call) -> None:
         """Serve one request of a hot route."""
-        request_id, traceparent = trace_headers(scope["headers"])
-        own: Headers = [(REQUEST_ID, request_id)]
+        request_id, traceparent = trace_headers(call.headers)
+        own: Headers = [(REQUEST_ID, request_id), (TRACEPARENT, traceparent)]
         try:
-            raw = await read_body(receive, self.settings.max_body_bytes)
-            await unless_client_leaves(receive, self._route(scope, raw, send, request_id, traceparent))
+            await self._route(call, own)
         except ApiError as error:
-            await respond_error(send, error, own)
-        except ClientLeft:
-            return
+            call.respond_error(error, own)
 
-    async def _route(self, scope: Scope, raw: bytes, send: Send, request_id: bytes, traceparent: bytes) -> None:
+    async def _route(self, call: Call, own: Headers) -> None:
+        raw = call.body()
         body = read_object(raw)
         model = body.get("model")
         desk = self.desks.get(model) if isinstance(model, str) else None
@@ -103,37 +92,28 @@ class Router:
             raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")
         # an id may come twice from a client; the desk needs its own
         self._serial += 1
-        own_id = f"{request_id.decode('latin-1')}#{self._serial}"
+        own_id = f"{own[0][1].decode('latin-1')}#{self._serial}"
         hashes = self._hashes_prompts[str(model)]
-        view = view_of(own_id, body, scope["headers"], self._block_size[str(model)], hashes_prompts=hashes)
-        headers = {
-            "content-type": "application/json",
-            "x-request-id": request_id.decode("latin-1"),
-            "traceparent": traceparent.decode("latin-1"),
-        }
+        view = view_of(own_id, body, call.headers, self._block_size[str(model)], hashes_prompts=hashes)
         last: list[Relayed] = []
-        has_asked = DEBUG in scope["headers"]
+        has_asked = DEBUG in call.headers
         shows_decision = has_asked or self.settings.decision_header == "always"
 
         async def forward(dispatch: Dispatch) -> Outcome:
-            assert self._session is not None
             known = self._known.get((str(model), dispatch.endpoint))
             if known is None:
                 # forgotten between the decision and now
                 return Outcome.FAILED
             exchange = Exchange()
             known.flying.add(exchange)
-            extra = [(REQUEST_ID, request_id), (TRACEPARENT, traceparent)]
-            if shows_decision:
-                extra.append((DECISION, decision_header(dispatch)))
             try:
                 relayed = await relay(
-                    self._session,
-                    known.block.url + scope["path"],
+                    self._upstreams,
+                    known.block.url,
                     raw,
-                    headers,
-                    send,
-                    extra_headers=extra,
+                    [JSON, *own],
+                    call,
+                    extra_headers=[*own, *([(DECISION, decision_header(dispatch))] if shows_decision else [])],
                     on_first_byte=lambda: desk.first_token(own_id),
                     exchange=exchange,
                 )
@@ -150,23 +130,22 @@ class Router:
             ended = await desk.serve(view, forward)
         finally:
             self._log.forget(own_id)
-        await self._answer(ended, last[0] if last else None, send, [(REQUEST_ID, request_id)])
+        _answer(ended, last[0] if last else None, call, own)
 
-    async def _answer(self, ended: Dispatch | Refuse | Fail, last: Relayed | None, send: Send, own: Headers) -> None:
-        """Answer what no endpoint has answered yet."""
-        if isinstance(ended, Refuse):
-            rejected = ended.rejected
-            code = "queue_full" if rejected.status == 429 else "no_endpoint"
-            raise ApiError(
-                rejected.status, rejected.reason, code=code, retry_after_seconds=rejected.retry_after_seconds
-            )
-        if last is None or last.ending in (Ending.COMPLETE, Ending.BROKEN):
-            return
-        if last.ending is Ending.ERROR_STATUS:
-            await respond(send, last.status, last.body, [*last.headers, *own])
-            return
-        reason = ended.reason if isinstance(ended, Fail) else "the model server is gone"
-        raise ApiError(502, f"the model server could not be reached: {reason}", code="upstream_unreachable")
+
+def _answer(ended: Dispatch | Refuse | Fail, last: Relayed | None, call: Call, own: Headers) -> None:
+    """Answer what no endpoint has answered yet."""
+    if isinstance(ended, Refuse):
+        rejected = ended.rejected
+        code = "queue_full" if rejected.status == 429 else "no_endpoint"
+        raise ApiError(rejected.status, rejected.reason, code=code, retry_after_seconds=rejected.retry_after_seconds)
+    if last is not None and last.ending in (Ending.COMPLETE, Ending.BROKEN):
+        return
+    if last is not None and last.ending is Ending.ERROR_STATUS:
+        call.respond(last.status, last.body, last.headers + own)
+        return
+    reason = ended.reason if isinstance(ended, Fail) else "the model server is gone"
+    raise ApiError(502, f"the model server could not be reached: {reason}", code="upstream_unreachable")
 
 
 def outcome_of(relayed: Relayed) -> Outcome:
@@ -181,7 +160,7 @@ def outcome_of(relayed: Relayed) -> Outcome:
     return Outcome.FAILED
 
 
-def router_application(settings: RouterSettings) -> ASGIApp:
+def router_application(settings: RouterSettings) -> WithCalls:
     """Make the router's application."""
     router = Router(settings)
     application = new_application("windtunnel router", router.lifespan)
@@ -207,4 +186,4 @@ def router_application(settings: RouterSettings) -> ASGIApp:
         entry = {"object": "model", "created": 0, "owned_by": "windtunnel"}
         return {"object": "list", "data": [{"id": model, **entry} for model in router.desks]}
 
-    return HotRoutes(application, router, HOT_PATHS)
+    return WithCalls(application, CallRoutes(router, HOT_PATHS, settings.max_body_bytes))
