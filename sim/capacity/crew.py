@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -121,6 +122,7 @@ class RayCluster:
         except ImportError as error:
             raise InputError("--ray: ray is not installed; expected pip install 'windtunnel[ray]'") from error
         self._ray = ray
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -136,6 +138,17 @@ class RayCluster:
     def leave(self) -> None:
         """Leave the cluster; it stays."""
         self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens there: Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise InputError(f"--ray {address}: no Ray cluster answers there: {error.strerror or error}") from error
 
 
 class _RayHandle:

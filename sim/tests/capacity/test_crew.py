@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sim.capacity import crew as crews
-from sim.capacity.crew import Crew, Fly, Handle, Processes, hands_for
+from sim.capacity.crew import Crew, Fly, Handle, Processes, RayCluster, hands_for
 from sim.capacity.decide import ClassCounts
 from sim.capacity.planning import plan
 from sim.capacity.search import Candidate, Option, Probe
@@ -96,3 +96,21 @@ def test_one_job_calls_nobody_and_a_missing_ray_is_told(monkeypatch: pytest.Monk
     assert call is not None
     with pytest.raises(InputError, match=r"ray is not installed; expected pip install"):
         call(counted)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")  # ray's own, of sockets and processes it leaves to the garbage collector
+@pytest.mark.timeout(300)
+def test_a_plan_flown_on_ray_is_the_plan_flown_here(monkeypatch: pytest.MonkeyPatch, small_scenario: str) -> None:
+    monkeypatch.setattr(crews, "WORTH_A_CREW_SECONDS", -1.0)
+    loaded = parse(small_scenario.format(seed=3, rate=4, cv=2.5, ttft=300, attainment=0.9))
+    alone = plan(loaded)
+    together = plan(loaded, call=lambda fly: RayCluster(fly, "local"))
+
+    assert together.rows() == alone.rows()
+
+
+@pytest.mark.ray
+def test_a_ray_cluster_that_is_not_there_is_told_at_once() -> None:
+    with pytest.raises(InputError, match=r"--ray 127.0.0.1:1: no Ray cluster answers there"):
+        RayCluster(counted, "127.0.0.1:1")
