@@ -1,13 +1,14 @@
-"""CPU time of gateway and router per request and per stream, beside a relay in 20 lines: `python -m e2e.bench.serving`.
+"""CPU time of gateway and router per request and per stream, beside relays in 20 lines and nginx.
 
-Microseconds of the process under test, user and system, as the kernel counts them; medians of interleaved rounds, with
-the ratio to the floor of the same run. One back end that answers at once; a stream has 50 chunks.
+`python -m e2e.bench.serving [REQUESTS [ROUNDS]]`. Microseconds of the processes under test, user and system, as the
+scheduler counts them; medians of interleaved rounds, with the ratio to the FastAPI floor of the same run. One back end;
+a stream has 50 chunks, made at once or a millisecond apart. Everything is on: keys, limits, validation, access log.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,42 +18,49 @@ from statistics import median
 from typing import Any
 
 import aiohttp
+import orjson
 
 from e2e.rungs.processes import Crew, Process
 
 KEY = "wt-bench"
 CONCURRENCY = 8
+PEERS = "e2e.bench.peers"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "how does lift come about, in one sentence"}]}
+
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+KINDS: dict[str, dict[str, Any]] = {"request": {}, "stream": STREAM, "paced": {**STREAM, "user": "paced"}}
 
 
 def add_servers(crew: Crew) -> tuple[list[Process], dict[str, list[Process]]]:
     """Work out all processes, and which of them are measured under which name."""
     keys = [{"sha256": sha256(KEY.encode()).hexdigest(), "tenant": "bench"}]
     limits = {"bench": {"requests_per_second": 1e6, "tokens_per_second": 1e9, "concurrency": 10_000}}
-    backend = crew.add("backend", "e2e.bench.peers", {}, ready_path="/health")
-    floor = crew.add("floor", "e2e.bench.peers", {"upstream": backend.url}, ready_path="/readyz")
+    backend = crew.add("backend", PEERS, {"kind": "backend"}, ready_path="/health")
+    kinds = ["fastapi", "asgi", *(["nginx"] if shutil.which("nginx") else [])]
+    peers = [crew.add(kind, PEERS, {"kind": kind, "upstream": backend.url}, ready_path="/readyz") for kind in kinds]
     pool = {"model": "m", "endpoints": [{"name": "backend", "url": backend.url}], "policy": "least_in_flight"}
     router = crew.add("router", "reference.router", {"pools": [pool]}, ready_path="/readyz")
     common = {"keys": keys, "limits": limits, "access_log": str(crew.directory / "access.jsonl")}
     alone = crew.add("gateway", "reference.gateway", {"router_url": backend.url, **common}, ready_path="/healthz")
     first = crew.add("chain", "reference.gateway", {"router_url": router.url, **common}, ready_path="/readyz")
-    measured = {"floor": [floor], "gateway": [alone], "router": [router], "chain": [first, router]}
-    return [backend, floor, router, alone, first], measured
+    measured = {peer.name: [peer] for peer in peers}
+    measured |= {"gateway": [alone], "router": [router], "chain": [first, router]}
+    return [backend, *peers, router, alone, first], measured
 
 
 def cpu_seconds(process: Process) -> float:
-    """Return the processor time that a process has used."""
+    """Return the processor time that a process and its children have used."""
     assert process.handle is not None
-    fields = Path(f"/proc/{process.handle.pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    pid = process.handle.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    threads = [path for one in (pid, *children) for path in Path(f"/proc/{one}/task").iterdir()]
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
-async def load(url: str, count: int, *, stream: bool) -> None:
+async def load(url: str, count: int, kind: str) -> None:
     """Ask `count` times, a few at once, and read every answer whole."""
-    body: dict[str, Any] = BODY | ({"stream": True, "stream_options": {"include_usage": True}} if stream else {})
-    import orjson
-
-    raw = orjson.dumps(body)
+    stream = kind != "request"
+    raw = orjson.dumps(BODY | KINDS[kind])
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
     left = iter(range(count))
 
@@ -70,15 +78,15 @@ async def load(url: str, count: int, *, stream: bool) -> None:
 def rounds(measured: dict[str, list[Process]], num_rounds: int, count: int) -> Iterator[tuple[str, str, float]]:
     """Give (name, kind, microseconds of CPU per request), interleaved."""
     for _ in range(num_rounds):
-        for kind, stream, share in (("request", False, 1.0), ("stream", True, 0.25)):
+        for kind in KINDS:
             for name, processes in measured.items():
-                asked = max(1, int(count * share))
+                asked = max(1, count if kind == "request" else count // 4)
                 before = sum(map(cpu_seconds, processes))
-                asyncio.run(load(processes[0].url, asked, stream=stream))
+                asyncio.run(load(processes[0].url, asked, kind))
                 yield name, kind, (sum(map(cpu_seconds, processes)) - before) / asked * 1e6
 
 
-def main(count: int = 3000, num_rounds: int = 5) -> None:
+def main(count: int = 2000, num_rounds: int = 5) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as scratch, Crew(Path(scratch)) as crew:
         processes, measured = add_servers(crew)
@@ -90,11 +98,10 @@ def main(count: int = 3000, num_rounds: int = 5) -> None:
         found: dict[tuple[str, str], list[float]] = {}
         for name, kind, microseconds in rounds(measured, num_rounds, count):
             found.setdefault((name, kind), []).append(microseconds)
-    print(f"{'CPU µs':10} {'request':>9} {'× floor':>8} {'stream':>9} {'× floor':>8}")
+    print(f"{'CPU µs':10}" + "".join(f" {kind:>9} {'× floor':>8}" for kind in KINDS))
     for name in measured:
-        row = [median(found[name, kind]) for kind in ("request", "stream")]
-        ratios = [median(found[name, kind]) / median(found["floor", kind]) for kind in ("request", "stream")]
-        print(f"{name:10} {row[0]:9.0f} {ratios[0]:8.2f} {row[1]:9.0f} {ratios[1]:8.2f}")
+        cells = [(median(found[name, kind]), median(found["fastapi", kind])) for kind in KINDS]
+        print(f"{name:10}" + "".join(f" {own:9.0f} {own / floor:8.2f}" for own, floor in cells))
 
 
 if __name__ == "__main__":
