@@ -179,7 +179,7 @@ class Supervisor:
 
     async def _is_healthy(self) -> bool:
         try:
-            timeout = aiohttp.ClientTimeout(total=HEALTH_SECONDS)
+            timeout = aiohttp.ClientTimeout(total=min(HEALTH_SECONDS, self._settings.hang_seconds))
             async with self._session.get(self.url + self._recipe.health_path, timeout=timeout) as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
