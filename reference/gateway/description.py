@@ -16,6 +16,8 @@ _ANSWERS: dict[str, tuple[str, type]] = {
     "/v1/classify": ("Gives each text a label.", answers.Classifications),
 }
 _STREAMS = ("/v1/chat/completions", "/v1/completions")
+_STREAM = """Events with `data:` and a chunk of the answer each; after the last one `data: [DONE]`. A stream that cannot
+be finished ends with an event that is an error object, and without `[DONE]`."""
 _FAILURES = {
     "400": "The request is not valid; `param` names the field.",
     "401": "There is no valid key.",
@@ -62,7 +64,7 @@ def _post(path: str, schema_of: dict[str, Any]) -> dict[str, Any]:
     about, _ = _ANSWERS[path]
     content: dict[str, Any] = {"application/json": {"schema": schema_of[f"answer of {path}"]}}
     if path in _STREAMS:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {"description": _STREAM}}
     return {
         "summary": about,
         "operationId": path.removeprefix("/v1/").replace("/", "_"),

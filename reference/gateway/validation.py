@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from reference.gateway.schema.chat import ChatRequest
@@ -21,18 +22,24 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
 """The schema of each route's body."""
 
 
-def validate(path: str, body: Mapping[str, Any]) -> str:
-    """Check a request's body for its route; return the model it asks for.
+def read_request(path: str, raw: bytes) -> dict[str, Any]:
+    """Read a request's body and check it for its route.
 
     Raises:
         ApiError: 400, with the parameter at fault.
     """
     try:
-        REQUESTS[path].validator.validate_python(body)
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise ApiError(400, f"the body is a JSON {type(body).__name__}; expected an object", code="invalid_json")
+    try:
+        # from the bytes: orjson has rounded whole numbers beyond 64 bits
+        REQUESTS[path].validator.validate_json(raw)
     except ValidationError as invalid:
         raise _refusal(body, invalid) from None
-    model: str = body["model"]
-    return model
+    return body
 
 
 def _refusal(body: Mapping[str, Any], invalid: ValidationError) -> ApiError:

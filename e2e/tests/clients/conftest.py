@@ -24,6 +24,7 @@ class RunningStack:
 
     url: str
     logs: Path
+    key: str = KEY
 
     def log_tail(self) -> str:
         """Return the ends of all logs, for the message of a test that fails."""

@@ -10,8 +10,16 @@ from typing_extensions import TypedDict
 
 from reference.gateway.schema.shapes import open_object
 
-Url = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:", json_schema_extra={"format": "uri"})]
-"""A URL with its scheme; `data:` is one."""
+_NAME = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
+_PATH = rf"(?:{_NAME}|[:@/])*"
+_HOST = rf"(?:\[[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]|{_NAME}*)"
+_URI = (
+    rf"^[A-Za-z][A-Za-z0-9+.-]*:"
+    rf"(?://(?:(?:{_NAME}|:)*@)?{_HOST}(?::[0-9]*)?(?:/{_PATH})?|/(?:(?:{_NAME}|[:@]){_PATH})?|(?:(?:{_NAME}|[:@]){_PATH})?)"
+    rf"(?:\?(?:{_NAME}|[:@/?])*)?(?:#(?:{_NAME}|[:@/?])*)?$"
+)
+Url = Annotated[str, Field(pattern=_URI)]
+"""A URI by RFC 3986, with its scheme; `data:` is one."""
 
 
 @open_object

@@ -29,19 +29,22 @@ class Whole:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return int, or a float without a fraction; strict, so that no text and no bool passes for one."""
-        whole = core_schema.int_schema(strict=True, ge=self.low, le=self.high)
-        # a float's bounds would let integers pass that are beyond them by less than a double can tell
-        a_float = core_schema.is_instance_schema(float)
-        bounded = core_schema.float_schema(strict=True, ge=self.low, le=self.high)
-        rounded = core_schema.chain_schema(
-            [a_float, core_schema.no_info_after_validator_function(_without_fraction, bounded)]
-        )
+        exact = core_schema.int_schema(strict=True, ge=self.low, le=self.high)
         return core_schema.union_schema(
-            [whole, rounded],
+            [exact, core_schema.no_info_plain_validator_function(self._without_fraction)],
             mode="left_to_right",
             custom_error_type="whole_number",
             custom_error_message=f"Input should be {self._words()}",
         )
+
+    def _without_fraction(self, value: Any) -> int:
+        """Take a float that is whole; whatever else is no integer has no chance here."""
+        if not isinstance(value, float) or not value.is_integer():
+            raise ValueError
+        whole = int(value)
+        if (self.low is not None and whole < self.low) or (self.high is not None and whole > self.high):
+            raise ValueError
+        return whole
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return `integer` with the bounds."""
@@ -55,12 +58,6 @@ class Whole:
             case (low, None):
                 return f"a whole number from {low}"
         return f"a whole number from {self.low} to {self.high}"
-
-
-def _without_fraction(value: float) -> float:
-    if not value.is_integer():
-        raise ValueError
-    return value
 
 
 Integer = Annotated[int, Whole()]

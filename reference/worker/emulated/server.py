@@ -32,6 +32,7 @@ from reference.wire.tracing import trace_headers
 from reference.worker.emulated.answers import (
     EMBEDDING_SIZE,
     Frames,
+    classify_answer,
     embedding,
     embeddings_answer,
     usage_of,
@@ -44,6 +45,7 @@ from reference.worker.emulated.metrics import Timing, WorkerMetrics
 from reference.worker.emulated.requests import Ask, read_ask, read_texts
 from reference.worker.emulated.several import SeveralChoices
 
+HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
 MAX_BODY_BYTES = 32 * 2**20
 
 
@@ -101,8 +103,8 @@ class EmulatedWorker:
             raise ApiError(
                 404, f"the model {body.get('model')!r} is not served here", param="model", code="model_not_found"
             )
-        if scope["path"].endswith("/embeddings"):
-            await self._embed(body, send)
+        if scope["path"].endswith(("/embeddings", "/classify")):
+            await self._embed(body, send, labels=scope["path"].endswith("/classify"))
             return
         request_id = f"{'chatcmpl' if is_chat else 'cmpl'}-{trace_headers(scope['headers'])[0].decode()}-{self._serial}"
         if has_more(body, is_chat=is_chat):
@@ -187,8 +189,8 @@ class EmulatedWorker:
             for choice in choices:
                 self.loop.abort(choice.sequence.request_id)
 
-    async def _embed(self, body: dict[str, Any], send: Send) -> None:
-        """Answer an embeddings request: as many prefills as texts, all in the batch at once."""
+    async def _embed(self, body: dict[str, Any], send: Send, *, labels: bool) -> None:
+        """Answer with a vector or a label of each text: as many prefills as texts, all in the batch at once."""
         texts = read_texts(body)
         names = [f"embd-{self._serial}-{place}" for place in range(len(texts))]
         waiting = []
@@ -203,6 +205,9 @@ class EmulatedWorker:
         finally:
             for name in names:
                 self.loop.abort(name)
+        if labels:
+            await respond(send, 200, classify_answer(self.settings.model, texts))
+            return
         vectors = [embedding(text) for text in texts]
         as_base64 = self.settings.base64_embeddings and body.get("encoding_format") == "base64"
         count = sum(map(len, texts))
@@ -248,7 +253,7 @@ def emulated_application(settings: EmulatedSettings) -> ASGIApp:
     _add_routes(application, worker)
     if settings.control:
         _add_control(application, worker)
-    return HotRoutes(application, worker, ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"))
+    return HotRoutes(application, worker, HOT_PATHS)
 
 
 def _add_routes(application: FastAPI, worker: EmulatedWorker) -> None:
