@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +25,30 @@ from reference.gateway.validation import read_request
 from reference.policy.rate_limits import RateLimits, Reservation
 from reference.policy.view import Rejected
 from reference.wire.access_log import AccessLog
-from reference.wire.asgi import (
-    ClientLeft,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    respond,
-    respond_error,
-    unless_client_leaves,
-)
+from reference.wire.asgi import JSON, Headers
 from reference.wire.errors import ApiError
+from reference.wire.http_client import Upstreams
+from reference.wire.http_server import Call, CallRoutes
 from reference.wire.metrics import metrics_response
 from reference.wire.relay import Ending, Relayed, relay, session_for_relaying
-from reference.wire.serving import ASGIApp, HotRoutes, new_application
-from reference.wire.tracing import REQUEST_ID, trace_headers
+from reference.wire.serving import ASGIApp, WithCalls, new_application
+from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
 HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
+EXPOSED = ("x-request-id", "retry-after")
+"""Headers of an answer that a page of another origin may read."""
+TENANT = b"x-windtunnel-tenant"
 PASSED_ON = (b"x-windtunnel-class", b"x-windtunnel-priority", b"x-windtunnel-session", b"x-windtunnel-deadline-seconds")
 """What a client may tell the router; who it is, the gateway tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for: its model, the tokens it may use, and the bodies to send until somebody answers."""
+
+    model: str
+    tokens: int
+    bodies: Iterable[bytes]
 
 
 class Gateway:
@@ -59,6 +65,7 @@ class Gateway:
         path = None if settings.access_log in ("", "-") else Path(settings.access_log)
         self._access_log = AccessLog(path, enabled=bool(settings.access_log))
         self.session: aiohttp.ClientSession | None = None
+        self._upstreams = Upstreams()
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -66,76 +73,66 @@ class Gateway:
         async with session_for_relaying() as session:
             self.session = session
             yield
+        self._upstreams.close()
 
     def caller(self, headers: Headers) -> Caller:
         """Return who is asking."""
         return self._keys.caller(headers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, call: Call) -> None:
         """Serve one request of a hot route, and write its line in the access log."""
         began = time.monotonic()
-        request_id, traceparent = trace_headers(scope["headers"])
-        seen = _Seen(send)
-        caller, model, usage, problem = None, "", None, ""
+        request_id, traceparent = trace_headers(call.headers)
+        own: Headers = [(REQUEST_ID, request_id), *self._for_browsers(call.headers)]
+        caller, wanted, usage, problem = None, None, UsageWatch(), ""
         self.metrics.in_flight.inc()
         try:
-            caller = self._keys.caller(scope["headers"])
-            raw = await read_body(receive, self.settings.max_body_bytes)
-            model = self._check(scope, raw, caller)
-            usage = UsageWatch()
-            work = self._forward(scope, caller, seen, request_id, traceparent, usage)
-            problem = await unless_client_leaves(receive, work)
+            caller = self._keys.caller(call.headers)
+            wanted = self._check(call, caller)
+            problem = await self._forward(call, wanted, caller, own, traceparent, usage)
         except ApiError as error:
             problem = error.code or error.message
-            own: Headers = [(REQUEST_ID, request_id)]
-            await respond_error(
-                seen, error, own + self._limit_headers(caller) if caller and error.status == 429 else own
-            )
-        except ClientLeft:
-            seen.status = 499
-            problem = "the client left"
+            call.respond_error(error, own + self._limit_headers(caller) if caller and error.status == 429 else own)
+        except asyncio.CancelledError:
+            call.status = 499
+            problem = "the client left" if call.disconnected else "the server ended"
+            raise
         finally:
             seconds = time.monotonic() - began
+            first_byte = None if call.started_at is None else round(call.started_at - began, 6)
             self.metrics.in_flight.dec()
-            self.metrics.answered(scope["path"], seen.status, seconds, seen.first_byte_after(began))
+            self.metrics.answered(call.path, call.status, seconds, first_byte)
             self._access_log.write(
                 request_id=request_id.decode("latin-1"),
-                path=scope["path"],
+                path=call.path,
                 tenant=caller.tenant if caller else None,
-                model=model or None,
-                status=seen.status,
+                model=wanted.model if wanted else None,
+                status=call.status,
                 seconds=round(seconds, 6),
-                first_byte_seconds=seen.first_byte_after(began),
-                input_tokens=usage.input_tokens if usage else None,
-                output_tokens=usage.output_tokens if usage else None,
+                first_byte_seconds=first_byte,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
                 problem=problem or None,
             )
 
-    def _check(self, scope: Scope, raw: bytes, caller: Caller) -> str:
-        for name, value in scope["headers"]:
+    def _check(self, call: Call, caller: Caller) -> Wanted:
+        raw = call.body()
+        for name, value in call.headers:
             if name == b"content-type" and not value.lower().startswith(b"application/json"):
                 text = value.decode("latin-1")
                 raise ApiError(
                     415, f"the content type is {text}; expected application/json", code="unsupported_media_type"
                 )
-        body = read_request(scope["path"], raw)
+        body = read_request(call.path, raw)
         model: str = body["model"]
         caller.require(model)
-        scope["windtunnel.estimate"] = estimate_tokens(scope["path"], body)
-        scope["windtunnel.bodies"] = bodies_for(self.settings.aliases, model, body, raw)
-        return model
+        return Wanted(model, estimate_tokens(call.path, body), bodies_for(self.settings.aliases, model, body, raw))
 
     async def _forward(
-        self,
-        scope: Scope,
-        caller: Caller,
-        send: Send,
-        request_id: bytes,
-        traceparent: bytes,
-        usage: UsageWatch,
+        self, call: Call, wanted: Wanted, caller: Caller, own: Headers, traceparent: bytes, usage: UsageWatch
     ) -> str:
         """Reserve, relay, settle. Returns a word for the access log when it did not go well."""
-        reserved = self._limits.reserve(caller.tenant, scope["windtunnel.estimate"], time.monotonic())
+        reserved = self._limits.reserve(caller.tenant, wanted.tokens, time.monotonic())
         if isinstance(reserved, Rejected):
             self.metrics.limited.labels(caller.tenant).inc()
             raise ApiError(
@@ -147,22 +144,22 @@ class Gateway:
             nonlocal has_begun
             has_begun = True
 
+        headers = _headers_for_router(call, caller, own[0], traceparent)
         try:
-            assert self.session is not None
-            for body in scope["windtunnel.bodies"]:
+            for body in wanted.bodies:
                 relayed = await relay(
-                    self.session,
-                    self.settings.router_url + scope["path"],
+                    self._upstreams,
+                    self.settings.router_url,
                     body,
-                    self._headers_for_router(scope, caller, request_id, traceparent),
-                    send,
-                    extra_headers=self._limit_headers(caller),
+                    headers,
+                    call,
+                    extra_headers=own + self._limit_headers(caller),
                     on_first_byte=began,
                     watch=usage.feed,
                 )
                 if not is_away(relayed):
                     break
-            return await self._end(relayed, send, request_id)
+            return _end(relayed, call, own)
         finally:
             self._close(reserved, usage, has_begun=has_begun)
 
@@ -174,29 +171,19 @@ class Gateway:
         else:
             self._limits.refund(reserved, now)
 
-    async def _end(self, relayed: Relayed, send: Send, request_id: bytes) -> str:
-        own: Headers = [(REQUEST_ID, request_id)]
-        match relayed.ending:
-            case Ending.ERROR_STATUS:
-                kept = [(name, value) for name, value in relayed.headers if name != REQUEST_ID]
-                await respond(send, relayed.status, relayed.body, [*kept, *own])
-                return f"the router answered {relayed.status}"
-            case Ending.UNREACHABLE:
-                raise ApiError(502, "the router cannot be reached", code="upstream_unreachable")
-            case Ending.BROKEN:
-                return relayed.detail
-        return ""
-
-    def _headers_for_router(
-        self, scope: Scope, caller: Caller, request_id: bytes, traceparent: bytes
-    ) -> dict[str, str]:
-        """Name what goes on: never the client's key."""
-        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in PASSED_ON}
-        headers["content-type"] = "application/json"
-        headers["x-request-id"] = request_id.decode("latin-1")
-        headers["traceparent"] = traceparent.decode("latin-1")
-        headers["x-windtunnel-tenant"] = caller.tenant
-        return headers
+    def _for_browsers(self, headers: Headers) -> Headers:
+        """Let the page that asks read the answer, when it is of an origin that may call."""
+        if not self.settings.allowed_origins:
+            return []
+        origin = next((value for name, value in headers if name == b"origin"), None)
+        if origin is None or not {"*", origin.decode("latin-1")} & {*self.settings.allowed_origins}:
+            return []
+        exposed = ", ".join(EXPOSED).encode()
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", exposed),
+            (b"vary", b"Origin"),
+        ]
 
     def _limit_headers(self, caller: Caller) -> Headers:
         limit = self.settings.limits.get(caller.tenant, self.settings.default_limit)
@@ -217,28 +204,25 @@ def _limit_pair(what: bytes, burst: int | None, per_second: float | None, left: 
     return [(b"x-ratelimit-limit-" + what, b"%d" % size), (b"x-ratelimit-remaining-" + what, b"%d" % left)]
 
 
-class _Seen:
-    """Passes messages to the client and notes the status and when the first byte went."""
-
-    __slots__ = ("_send", "first_byte_at", "status")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-        self.first_byte_at: float | None = None
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.first_byte_at = time.monotonic()
-        await self._send(message)
-
-    def first_byte_after(self, began: float) -> float | None:
-        """Return the seconds to the first byte, None when there was none."""
-        return None if self.first_byte_at is None else round(self.first_byte_at - began, 6)
+def _headers_for_router(call: Call, caller: Caller, request_id: tuple[bytes, bytes], traceparent: bytes) -> Headers:
+    """Name what goes on: never the client's key."""
+    told = [pair for pair in call.headers if pair[0] in PASSED_ON]
+    return [*told, JSON, request_id, (TRACEPARENT, traceparent), (TENANT, caller.tenant.encode("latin-1", "replace"))]
 
 
-def gateway_application(settings: GatewaySettings) -> ASGIApp:
+def _end(relayed: Relayed, call: Call, own: Headers) -> str:
+    match relayed.ending:
+        case Ending.ERROR_STATUS:
+            call.respond(relayed.status, relayed.body, relayed.headers + own)
+            return f"the router answered {relayed.status}"
+        case Ending.UNREACHABLE:
+            raise ApiError(502, "the router cannot be reached", code="upstream_unreachable")
+        case Ending.BROKEN:
+            return relayed.detail
+    return ""
+
+
+def gateway_application(settings: GatewaySettings) -> WithCalls:
     """Make the gateway's application."""
     gateway = Gateway(settings)
     application = new_application("windtunnel llm-api", gateway.lifespan)
@@ -272,10 +256,11 @@ def gateway_application(settings: GatewaySettings) -> ASGIApp:
                 return entry
         raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")
 
-    return _for_browsers(HotRoutes(application, gateway, HOT_PATHS), settings.allowed_origins)
+    routes = CallRoutes(gateway, HOT_PATHS, settings.max_body_bytes)
+    return WithCalls(application, routes, _for_browsers(application, settings.allowed_origins))
 
 
-def _for_browsers(application: HotRoutes, origins: tuple[str, ...]) -> ASGIApp:
+def _for_browsers(application: FastAPI, origins: tuple[str, ...]) -> ASGIApp:
     """Let pages of other origins call, where there are any that may."""
     if not origins:
         return application
@@ -284,7 +269,7 @@ def _for_browsers(application: HotRoutes, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=list(origins),
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
-        expose_headers=["x-request-id", "retry-after"],
+        expose_headers=list(EXPOSED),
     )
 
 
