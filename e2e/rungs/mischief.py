@@ -10,6 +10,7 @@ from typing import Any
 
 from e2e.rungs.processes import Crew, Process, post, state_of
 from e2e.rungs.stack import Stack
+from sim.cluster.cold_start import cold_start_of
 from sim.cluster.faults import DEFAULT_ERROR_SHARE, DEFAULT_SLOWNESS
 from sim.experiment.schema import Fault, Scenario
 
@@ -141,7 +142,9 @@ class Mischief:
 
     def _cold_start(self, worker: Process) -> float:
         """How long to wait before the process is started, so that it serves when the cold start is over."""
-        return max(0.0, self._stack.pool_of(worker.name).cold_start - self._starting_seconds)
+        return max(
+            0.0, cold_start_of(self._stack.pool_of(worker.name)).seconds(has_image=True) - self._starting_seconds
+        )
 
     def _note(self, kind: str, target: str, about: str, lasts: float | None) -> None:
         at = time.monotonic() - self._zero

@@ -15,6 +15,7 @@ from e2e.rungs.pages import by_endpoint, gauges
 from e2e.rungs.processes import Crew, state_of
 from e2e.rungs.stack import Stack
 from reference.policy.autoscaling import AutoscalerSettings, HorizontalAutoscaler
+from sim.cluster.cold_start import cold_start_of
 from sim.experiment.schema import Autoscale
 
 LOOK_SECONDS = 0.2
@@ -103,7 +104,7 @@ class Scaling:
     def _add(self, name: str) -> None:
         worker = self._stack.add_worker(self._crew, name)
         self._since[worker.name] = time.monotonic() - self._zero
-        wait = max(0.0, self._stack.pools[name].cold_start - self._starting_seconds)
+        wait = max(0.0, cold_start_of(self._stack.pools[name]).seconds(has_image=True) - self._starting_seconds)
         self._agenda.enter(wait, 1, self._begin, (worker.name,))
 
     def _begin(self, worker: str) -> None:

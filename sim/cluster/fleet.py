@@ -12,6 +12,7 @@ from typing import Protocol
 
 from reference.engine.engine import Engine
 from sim.cluster.clock import Clock, Turn
+from sim.cluster.cold_start import ColdStart, cold_start_of
 from sim.cluster.nodes import Nodes
 from sim.cluster.recorder import Recorder
 from sim.cluster.replica import Listener, Replica, Wire
@@ -35,6 +36,7 @@ class Squad:
     name: str
     pool: Pool
     make_engine: Callable[[], Engine]
+    cold_start: ColdStart
     first_index: int
     """Where the indices of its replicas begin, for the order of simultaneous events."""
     replicas: dict[int, Replica]
@@ -71,16 +73,20 @@ class Fleet:
         self._squad_of: dict[str, tuple[Squad, int]] = {}
         self._ready_at: dict[Replica, float] = {}
         """When the cold start of a replica is over, the last one asked for."""
+        self._has_image: set[str] = set()
+        """Nodes."""
         self._clock = clock
         self._recorder = recorder
         self._hop = hop
 
     def add_squad(self, name: str, pool: Pool, make_engine: Callable[[], Engine]) -> Squad:
         """Bring in a pool's replicas, ready from the start."""
-        squad = Squad(name, pool, make_engine, len(self.squads) << 20, {}, set())
+        squad = Squad(name, pool, make_engine, cold_start_of(pool), len(self.squads) << 20, {}, set())
         self.squads.append(squad)
         for _ in range(pool.replicas):
-            self._make(squad).started()
+            replica = self._make(squad)
+            replica.started()
+            self._has_image.add(replica.node)
         return squad
 
     def squad_of(self, replica: Replica) -> Squad:
@@ -149,7 +155,8 @@ class Fleet:
     def _start_at(self, replica: Replica, when: float) -> None:
         """Begin a cold start then; a later crash puts it off, an earlier one does not bring it forward."""
         squad, ordinal = self._squad_of[replica.name]
-        ready_at = max(when + squad.pool.cold_start, self._ready_at.get(replica, 0.0))
+        seconds = squad.cold_start.seconds(has_image=replica.node in self._has_image)
+        ready_at = max(when + seconds, self._ready_at.get(replica, 0.0))
         self._ready_at[replica] = ready_at
         self._clock.call_at(ready_at, Turn.READY + squad.first_index + ordinal, self._on_started, (replica, ready_at))
 
@@ -157,5 +164,6 @@ class Fleet:
         replica, ready_at = about
         if self._ready_at.get(replica) != ready_at or replica.is_ready:
             return
+        self._has_image.add(replica.node)
         self._recorder.event(self._clock.now, "replica_ready", replica.name, "cold start over")
         replica.started()

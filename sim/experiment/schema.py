@@ -324,6 +324,32 @@ class ExplicitStepCost(Block):
     per_context_token: Duration = 0.0
 
 
+class Startup(Block):
+    """What a cold start is made of. Gigabytes are of 10^9 bytes."""
+
+    image_gb: Count = 10.0
+    """Pulled onto a node that has not got it; the nodes of the first replicas have."""
+    pull_gb_per_s: Share = 0.25
+    weights_gb: Share | None = None
+    """None: from the model's shape and the precision of its weights."""
+    load_gb_per_s: Share = 2.0
+    """From storage into the GPU."""
+    readiness: Duration = 20.0
+    """Of the engine after that, up to a first token."""
+
+
+class Worker(Block):
+    """A real model server for the replicas of a pool, where processes run; the simulator flies the pool as it is."""
+
+    kind: Literal["bert", "vllm", "trt"]
+    model_dir: str
+    """Its weights, from the scenario's directory."""
+    settings: dict[str, Any] = {}
+    """More of that worker's settings, by the names that its --help gives."""
+    ready_within: Duration = 900.0
+    """It is given up when it has not computed anything by then."""
+
+
 class Pool(Block):
     """The replicas of one model. Names of replicas are `<name>-<ordinal>`."""
 
@@ -338,6 +364,8 @@ class Pool(Block):
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     tensor_parallel: Positive = 1
     replicas: Positive
+    worker: Worker | None = None
+    """None: the emulated engine."""
     replicas_per_node: Positive = 1
     """Replicas that die together when their node does."""
     max_num_seqs: Positive = 256
@@ -350,6 +378,14 @@ class Pool(Block):
     prefix_caching: bool = True
     autoscale: Autoscale | None = None
     cold_start: Duration = 60.0
+    startup: Startup | None = None
+    """The parts of a cold start, instead of its one figure."""
+
+    @model_validator(mode="after")
+    def _has_one_cold_start(self) -> Pool:
+        if self.startup is not None and "cold_start" in self.model_fields_set:
+            raise ValueError("cold_start and startup both say how long a start takes; expected one of them")
+        return self
 
 
 class Network(Block):

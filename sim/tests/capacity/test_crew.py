@@ -102,6 +102,7 @@ def test_one_job_calls_nobody_and_a_missing_ray_is_told(monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore")  # ray's own, of sockets and processes it leaves to the garbage collector
 @pytest.mark.timeout(300)
 def test_a_plan_flown_on_ray_is_the_plan_flown_here(monkeypatch: pytest.MonkeyPatch, small_scenario: str) -> None:
+    pytest.importorskip("ray")
     monkeypatch.setattr(crews, "WORTH_A_CREW_SECONDS", -1.0)
     loaded = parse(small_scenario.format(seed=3, rate=4, cv=2.5, ttft=300, attainment=0.9))
     alone = plan(loaded)
@@ -112,5 +113,6 @@ def test_a_plan_flown_on_ray_is_the_plan_flown_here(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.ray
 def test_a_ray_cluster_that_is_not_there_is_told_at_once() -> None:
+    pytest.importorskip("ray")
     with pytest.raises(InputError, match=r"--ray 127.0.0.1:1: no Ray cluster answers there"):
         RayCluster(counted, "127.0.0.1:1")
