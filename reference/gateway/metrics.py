@@ -22,12 +22,24 @@ class GatewayMetrics:
             "windtunnel_gateway_limited", "Requests refused by a rate limit.", ["tenant"], registry=self.registry
         )
 
+        self._of: dict[tuple[str, int], tuple[Counter, Histogram, Histogram]] = {}
+
     def answered(self, path: str, status: int, seconds: float, first_byte_seconds: float | None) -> None:
         """Count one request; 499 is a client that left."""
-        self._requests.labels(path, str(status)).inc()
-        self._seconds.labels(path).observe(seconds)
+        found = self._of.get((path, status))
+        if found is None:
+            # paths are those of the routes and statuses are few
+            labelled = (
+                self._requests.labels(path, str(status)),
+                self._seconds.labels(path),
+                self._first_byte.labels(path),
+            )
+            found = self._of[path, status] = labelled
+        requests, whole, first_byte = found
+        requests.inc()
+        whole.observe(seconds)
         if first_byte_seconds is not None:
-            self._first_byte.labels(path).observe(first_byte_seconds)
+            first_byte.observe(first_byte_seconds)
 
     def _histogram(self, name: str, about: str) -> Histogram:
         return Histogram(name, about, ["path"], buckets=LATENCY_BUCKETS, registry=self.registry)

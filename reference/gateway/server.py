@@ -74,6 +74,7 @@ class Gateway:
             self.session = session
             yield
         self._upstreams.close()
+        self._access_log.close()
 
     def caller(self, headers: Headers) -> Caller:
         """Return who is asking."""

@@ -16,26 +16,39 @@ DEFAULT_OUTPUT_TOKENS = 256
 class UsageWatch:
     """Sees an answer's bytes pass and keeps its end, where the usage is."""
 
-    __slots__ = ("_tail",)
+    __slots__ = ("_num_bytes", "_parts")
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._parts: list[bytes] = []
+        self._num_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Keep the last bytes."""
-        self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+        """Keep the last bytes, and some more so as not to cut each time."""
+        self._parts.append(chunk)
+        self._num_bytes += len(chunk)
+        if self._num_bytes > 4 * _TAIL_BYTES:
+            self._tail()
 
     @property
     def input_tokens(self) -> int | None:
         """Prompt tokens, None when the answer did not say."""
-        found = _INPUT.findall(self._tail)
-        return int(found[-1]) if found else None
+        return self._last(_INPUT, b'"prompt_tokens"')
 
     @property
     def output_tokens(self) -> int | None:
         """Completion tokens, None when the answer did not say."""
-        found = _OUTPUT.findall(self._tail)
-        return int(found[-1]) if found else None
+        return self._last(_OUTPUT, b'"completion_tokens"')
+
+    def _last(self, pattern: re.Pattern[bytes], name: bytes) -> int | None:
+        tail = self._tail()
+        found = pattern.match(tail, max(0, tail.rfind(name)))
+        return int(found[1]) if found else None
+
+    def _tail(self) -> bytes:
+        tail = b"".join(self._parts)[-_TAIL_BYTES:]
+        self._parts = [tail]
+        self._num_bytes = len(tail)
+        return tail
 
     @property
     def total_tokens(self) -> int | None:

@@ -35,6 +35,7 @@ class Desk:
         self._verdicts: dict[str, asyncio.Future[Action]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._expires_at: float | None = None
+        self._loop = asyncio.get_running_loop()
 
     async def serve(self, request: RequestView, forward: Forward) -> Dispatch | Refuse | Fail:
         """See a request through: wait for its turn, forward it, retry it as the pool says; return how it ended.
@@ -80,7 +81,7 @@ class Desk:
         self._carry_out(self.pool.observe(name, observation, self._now()))
 
     def _expect(self, request_id: str) -> asyncio.Future[Action]:
-        verdict: asyncio.Future[Action] = asyncio.get_running_loop().create_future()
+        verdict: asyncio.Future[Action] = self._loop.create_future()
         self._verdicts[request_id] = verdict
         return verdict
 
@@ -105,7 +106,7 @@ class Desk:
             self._timer = None
         if deadline is not None:
             delay = max(0.0, deadline - now)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+            self._timer = self._loop.call_later(delay, self._expire)
 
     def _expire(self) -> None:
         self._timer = self._expires_at = None

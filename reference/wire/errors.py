@@ -5,6 +5,7 @@ ApiError                 answered with its status and the error object
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,9 +94,15 @@ def normalised(status: int, body: bytes) -> bytes:
     return orjson.dumps(error_object(status, text or f"the model server answered {status}"))
 
 
+_TOO_LONG = re.compile(r"context length|max_seq_len|max_num_tokens|max_model_len")
+"""How vLLM and TensorRT-LLM say that a prompt is too long; OpenAI's clients look for a code."""
+
+
 def _from_fields(status: int, fields: Mapping[str, Any]) -> dict[str, Any]:
     code = fields.get("code")
     kind = fields.get("type")
+    if status == 400 and not isinstance(code, str) and _TOO_LONG.search(fields["message"]):
+        code = "context_length_exceeded"
     return error_object(
         status,
         fields["message"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -57,7 +58,7 @@ class Origin:
 
 
 class Listener(Protocol):
-    """Hears of one answer: `head`, `data` as it comes, then `end`; or, at any point, `lost`; nothing after those."""
+    """Hears of one answer: `head`, `data` as it comes, `end` with the rest; or, at any point, `lost`; nothing after."""
 
     def head(self, status: int, headers: Headers) -> None:
         """The status and all headers, names in lower case."""
@@ -65,8 +66,8 @@ class Listener(Protocol):
     def data(self, chunk: bytes) -> None:
         """The next bytes of the body; never empty."""
 
-    def end(self) -> None:
-        """The answer is whole."""
+    def end(self, rest: bytes) -> None:
+        """The answer is whole with these last bytes, if there are any."""
 
     def lost(self, reason: str) -> None:
         """The connection broke, or what came is not HTTP."""
@@ -133,6 +134,13 @@ class Upstream(asyncio.Protocol):
             fault = "it changed the protocol"
         except httptools.HttpParserError as error:
             fault = f"malformed answer: {error}"
+        if self._has_told_head and not self._is_complete and not fault:
+            # most reads are the next chunk of a stream
+            body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces = []
+            if body:
+                self._listener.data(body)
+            return
         self._deliver(fault)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -142,7 +150,7 @@ class Upstream(asyncio.Protocol):
         if listener is None:
             return
         if error is None and self._status and not self._has_length:
-            listener.end()
+            listener.end(b"")
         else:
             listener.lost(str(error or "the connection was closed before the answer was complete"))
 
@@ -200,18 +208,16 @@ class Upstream(asyncio.Protocol):
         if self._status and not self._has_told_head:
             self._has_told_head = True
             listener.head(self._status, self._headers)
-        if self._pieces:
-            body = b"".join(self._pieces) if len(self._pieces) > 1 else self._pieces[0]
-            self._pieces = []
-            # a listener that cannot take it may have aborted
-            if self._listener is not None:
-                listener.data(body)
-        if self._listener is None:
-            return
+        body = b"".join(self._pieces)
+        self._pieces = []
         if self._is_complete:
             self._release(can_keep=self._can_keep and not self._is_surplus and not fault)
-            listener.end()
-        elif fault:
+            listener.end(body)
+            return
+        if body:
+            listener.data(body)
+        # a listener that cannot take it has aborted
+        if fault and self._listener is not None:
             self.abort()
             listener.lost(fault)
 
@@ -221,7 +227,7 @@ class Upstream(asyncio.Protocol):
         self._listener = None
         if can_keep and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
             self.resume()
-            self._idle[self] = asyncio.get_running_loop().time()
+            self._idle[self] = time.monotonic()
         else:
             self._transport.close()
 
@@ -281,7 +287,7 @@ class Upstreams:
         loop = asyncio.get_running_loop()
         for idle in self._idle.values():
             for upstream, since in [*idle.items()]:
-                if loop.time() - since < IDLE_SECONDS:
+                if time.monotonic() - since < IDLE_SECONDS:
                     break
                 upstream.abort()
         self._sweep = loop.call_later(IDLE_SECONDS / 4, self._close_old)

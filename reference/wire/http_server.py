@@ -87,6 +87,11 @@ class Call:
         self._head = b""
         self._is_chunked = False
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that all of it runs in."""
+        return self._protocol.loop
+
     def body(self) -> bytes:
         """Return the request's body.
 
@@ -101,8 +106,7 @@ class Call:
     def respond(self, status: int, body: bytes, headers: Headers) -> None:
         """Answer whole."""
         self.begin(status, [*headers, (b"content-length", b"%d" % len(body))], is_chunked=False)
-        self.write(body)
-        self.end()
+        self.end(body)
 
     def respond_error(self, error: ApiError, headers: Headers) -> None:
         """Answer with an error object, its status and headers."""
@@ -139,16 +143,17 @@ class Call:
         self._head = b""
         self._protocol.transport.write(chunk)
 
-    def end(self) -> None:
-        """End the answer."""
+    def end(self, last: bytes = b"") -> None:
+        """End the answer with its last bytes, if there are any."""
         if self.response_complete:
             return
-        if self._head:
-            self.write(b"")
         self.response_complete = True
+        if self._is_chunked:
+            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+            self._is_chunked = False
+        if last or self._head:
+            self.write(last)
         if not self.disconnected:
-            if self._is_chunked:
-                self._protocol.transport.write(b"0\r\n\r\n")
             self._protocol.call_ended(self)
 
     def break_off(self) -> None:

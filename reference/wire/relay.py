@@ -168,7 +168,7 @@ class _Answer:
     async def of(self, upstream: Upstream, request: bytes) -> Relayed:
         """Ask, and see the answer through; on cancellation the connection is dropped."""
         self._upstream = upstream
-        self._ended: asyncio.Future[Relayed] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[Relayed] = self._call.loop.create_future()
         self.exchange.on_abandon = self._give_up
         if self.exchange.is_abandoned:
             self._give_up()
@@ -202,24 +202,24 @@ class _Answer:
                 self._upstream.abort()
                 self.lost(f"its answer is larger than {MAX_WHOLE_BYTES:,} bytes")
             return
-        if not self._has_begun:
-            self._has_begun = True
-            self._on_first_byte()
-            self._call.begin(self._status, self._headers + self._extra_headers)
-        self._end.feed(chunk)
-        if self._watch is not None:
-            self._watch(chunk)
+        self._see(chunk)
         self._call.write(chunk)
 
-    def end(self) -> None:
+    def end(self, rest: bytes) -> None:
         """Close a whole answer; a stream without its end is none."""
         if not self._is_stream:
+            self._parts.append(rest)
             self._pass_whole(b"".join(self._parts))
-        elif self._end.is_error:
-            self._close(Ending.BROKEN, "the model server reported an error")
+            return
+        if rest:
+            self._see(rest)
+        if self._end.is_error:
+            self._close(Ending.BROKEN, "the model server reported an error", rest)
         elif self._end.is_done:
-            self._close(Ending.COMPLETE)
+            self._close(Ending.COMPLETE, last=rest)
         else:
+            if rest:
+                self._call.write(rest)
             self.lost("the stream ended before the answer was complete")
 
     def lost(self, reason: str) -> None:
@@ -230,8 +230,16 @@ class _Answer:
             self._close(Ending.COMPLETE)
         else:
             told = error_event("the model server was lost before the answer was complete", "upstream_lost")
-            self._call.write(b"\n\n" + told)
-            self._close(Ending.BROKEN, reason)
+            self._close(Ending.BROKEN, reason, b"\n\n" + told)
+
+    def _see(self, chunk: bytes) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._on_first_byte()
+            self._call.begin(self._status, self._headers + self._extra_headers)
+        self._end.feed(chunk)
+        if self._watch is not None:
+            self._watch(chunk)
 
     def _pass_whole(self, body: bytes) -> None:
         if self._status >= 400:
@@ -244,8 +252,8 @@ class _Answer:
         self._call.respond(self._status, body, self._headers + self._extra_headers)
         self._tell(Relayed(Ending.COMPLETE, self._status))
 
-    def _close(self, ending: Ending, detail: str = "") -> None:
-        self._call.end()
+    def _close(self, ending: Ending, detail: str = "", last: bytes = b"") -> None:
+        self._call.end(last)
         self._tell(Relayed(ending, self._status, detail=detail))
 
     def _give_up(self) -> None:

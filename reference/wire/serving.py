@@ -142,6 +142,8 @@ def serve(application: ASGIApp, settings: ServerSettings) -> None:
         backlog=4096,
     )
     server = Server(config)
+    if (state := getattr(application, "state", None)) is not None:
+        state.server = server
     server.run()
     sys.exit(0 if server.started else 1)
 

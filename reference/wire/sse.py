@@ -40,9 +40,13 @@ class StreamEnd:
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes."""
+        if self._tail == b"\n" and chunk.endswith(b"\n") and b"[DONE]" not in chunk and b'{"error"' not in chunk:
+            # whole lines without a mark in them, as almost all are
+            return
         text = self._tail + chunk
         if b"[DONE]" in text and (b"\ndata: [DONE]" in text or b"\ndata:[DONE]" in text):
             self.is_done = True
         if b'{"error"' in text and (b'\ndata: {"error"' in text or b'\ndata:{"error"' in text):
             self.is_error = True
-        self._tail = text[-_LONGEST_MARK:]
+        # a mark begins at a newline, and has no other
+        self._tail = text[max(0, text.rfind(b"\n")) :][-_LONGEST_MARK:]

@@ -24,9 +24,11 @@ def trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]
             request_id = value
         elif name == TRACEPARENT:
             traceparent = value
+    # one call for all of it: each asks the kernel
+    fresh = secrets.token_hex(36).encode()
+    span = fresh[:16]
     if not _REQUEST_ID.fullmatch(request_id):
-        request_id = b"req-" + secrets.token_hex(12).encode()
-    span = secrets.token_hex(8).encode()
+        request_id = b"req-" + fresh[16:40]
     if _TRACEPARENT.fullmatch(traceparent):
         return request_id, traceparent[:36] + span + traceparent[52:]
-    return request_id, b"00-" + secrets.token_hex(16).encode() + b"-" + span + b"-01"
+    return request_id, b"00-" + fresh[40:] + b"-" + span + b"-01"
