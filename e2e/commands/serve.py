@@ -28,7 +28,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="the gateway's port (default: a free one)", min=1, max=65535)] = None,
     logs: Annotated[Path | None, typer.Option(help="where logs are kept (default: nowhere)")] = None,
 ) -> None:
-    """Serve a scenario's cluster on loopback until Ctrl-C: gateway, router, and an emulated worker a replica.
+    """Serve a scenario's cluster on loopback until Ctrl-C: gateway, router, page, and a worker for each replica.
 
     windtunnel serve first_flight
 

@@ -10,16 +10,20 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e2e.progress import Progress
+from e2e.rungs import real_workers
 from e2e.rungs.processes import Crew
-from e2e.rungs.stack import add_stack
+from e2e.rungs.stack import Stack, add_stack
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Scenario
 from sim.experiment.workload import Workload
+
+if TYPE_CHECKING:
+    from e2e.replay.prompts import Wording
 
 RUNG = "local"
 
@@ -44,6 +48,7 @@ def fly(
 
     _require_servers()
     scenario = loaded.scenario
+    real_workers.require_possible_faults(scenario)
     record = RunRecord(
         scenario_name=scenario.name,
         scenario_yaml=loaded.yaml_text,
@@ -57,6 +62,7 @@ def fly(
     with Crew(out_dir) as crew:
         stack = add_stack(crew, loaded)
         starting_seconds = stack.start(crew)
+        wording = wording_of(scenario, stack)
         gauges = GaugeWatch(stack, scenario.measure.sample_interval)
         mischief = Mischief(scenario, crew, stack, starting_seconds)
         scaling = Scaling(crew, stack, starting_seconds)
@@ -70,7 +76,13 @@ def fly(
 
         try:
             result = replay(
-                workload, stack.gateway.url, api_keys=stack.keys, out_dir=out_dir, progress=progress, on_start=on_start
+                workload,
+                stack.gateway.url,
+                api_keys=stack.keys,
+                wording=wording,
+                out_dir=out_dir,
+                progress=progress,
+                on_start=on_start,
             )
         finally:
             scaling.stop()
@@ -94,9 +106,21 @@ def left_out(scenario: Scenario) -> list[str]:
     gpus = sorted({pool.gpu for pool in scenario.cluster.pools if pool.gpu})
     if gpus:
         sentences.append(f"No {', '.join(gpus)} on loopback: each worker is the emulated engine, timed as one.")
+    sentences += real_workers.left_out(scenario)
     if scenario.cluster.gateway.replicas > 1:
         sentences.append(f"One gateway instead of {scenario.cluster.gateway.replicas}: there is no load balancer here.")
     return sentences
+
+
+def wording_of(scenario: Scenario, stack: Stack) -> Wording | None:
+    """Learn how words become tokens where a real model answers; the emulated engine takes each word for one."""
+    from e2e.replay import get_to_know
+
+    real = real_workers.real_pools(scenario)
+    model = next((stack.pools[name].model for name, worker in real.items() if worker.kind != "bert"), None)
+    if model is None:
+        return None
+    return get_to_know(stack.gateway.url, model, next(iter(stack.keys.values()))).wording
 
 
 def read_decisions(path: Path, zero: float) -> list[Any]:

@@ -10,7 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from e2e.rungs.processes import Crew, Process
+from e2e.rungs.processes import READY_SECONDS, Crew, Process
+from e2e.rungs.real_workers import add_real_worker, seconds_until_ready
 from reference.engine import EngineError
 from sim.cluster.machines import machine_for
 from sim.experiment.errors import InputError
@@ -39,6 +40,8 @@ class Stack:
     """By name."""
     listing: Path
     """The file by which the router knows its endpoints."""
+    base_dir: Path
+    """Where the scenario's own paths start."""
 
     @property
     def all(self) -> list[Process]:
@@ -58,7 +61,9 @@ class Stack:
         ordinal = 0
         while f"{pool}-{ordinal}" in self.workers:
             ordinal += 1
-        worker = self.workers[f"{pool}-{ordinal}"] = _add_worker(crew, f"{pool}-{ordinal}", self.pools[pool])
+        worker = self.workers[f"{pool}-{ordinal}"] = _add_worker(
+            crew, f"{pool}-{ordinal}", self.pools[pool], self.base_dir
+        )
         return worker
 
     def remove_worker(self, name: str) -> None:
@@ -83,7 +88,8 @@ class Stack:
         self.list_workers()
         for process in (self.router, self.gateway):
             crew.start(process)
-        crew.wait_until_ready(self.workers.values())
+        seconds = seconds_until_ready([*self.pools.values()], READY_SECONDS)
+        crew.wait_until_ready(self.workers.values(), seconds)
         took = time.monotonic() - began
         crew.wait_until_ready([self.router, self.gateway])
         return took
@@ -101,7 +107,7 @@ def add_stack(crew: Crew, loaded: LoadedScenario, *, gateway_port: int | None = 
     blocks: dict[str, dict[str, Any]] = {}
     nodes: dict[str, tuple[str, ...]] = {}
     for name, pool in pools.items():
-        ours = [_add_worker(crew, f"{name}-{ordinal}", pool) for ordinal in range(pool.replicas)]
+        ours = [_add_worker(crew, f"{name}-{ordinal}", pool, loaded.base_dir) for ordinal in range(pool.replicas)]
         workers |= {worker.name: worker for worker in ours}
         blocks.setdefault(pool.model, _pool_block(loaded, pool))
         for start in range(0, len(ours), pool.replicas_per_node):
@@ -112,10 +118,12 @@ def add_stack(crew: Crew, loaded: LoadedScenario, *, gateway_port: int | None = 
     keys = {tenant.name: f"wt-{tenant.name}-{scenario.seed}" for tenant in scenario.workload.tenants}
     gateway_config = _gateway_config(crew.directory, scenario, router.url, keys)
     gateway = crew.add("gateway", "reference.gateway", gateway_config, ready_path="/readyz", port=gateway_port)
-    return Stack(workers, router, gateway, keys, nodes, pools, crew.directory / LISTING)
+    return Stack(workers, router, gateway, keys, nodes, pools, crew.directory / LISTING, loaded.base_dir)
 
 
-def _add_worker(crew: Crew, name: str, pool: Pool) -> Process:
+def _add_worker(crew: Crew, name: str, pool: Pool, base_dir: Path) -> Process:
+    if pool.worker is not None:
+        return add_real_worker(crew, name, pool, pool.worker, base_dir)
     try:
         machine = machine_for(pool, leaping=False)
     except (HardwareError, EngineError) as error:
