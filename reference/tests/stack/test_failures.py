@@ -51,7 +51,7 @@ async def test_the_last_endpoint_is_never_closed_off(build) -> None:
     for _ in range(8):
         async with chain.ask() as answer:
             assert answer.status == 500
-            assert (await answer.json())["error"]["code"] == "injected"
+            assert (await answer.json())["error"]["type"] == "server_error"
 
     await chain.fault(0, error_share=0.0)
 

@@ -64,3 +64,17 @@ def test_errors_of_vllm_and_tensorrt_llm_are_normalised(status: int, body: bytes
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (59.5, "60")])
 def test_retry_after_is_whole_seconds_rounded_up(seconds: float, header: str) -> None:
     assert ApiError(429, "later", retry_after_seconds=seconds).headers == {"retry-after": header}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
+        "The sum of prompt length (5000.0) should not exceed max_num_tokens (4096)",
+    ],
+)
+def test_a_prompt_that_is_too_long_has_the_code_that_clients_look_for(message: str) -> None:
+    body = orjson.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}})
+
+    assert orjson.loads(normalised(400, body))["error"]["code"] == "context_length_exceeded"
+    assert orjson.loads(normalised(500, body))["error"]["code"] is None

@@ -94,18 +94,6 @@ def embeddings_answer(
     return orjson.dumps({"object": "list", "model": model, "data": data, "usage": usage})
 
 
-def classify_answer(model: str, texts: list[list[int]]) -> bytes:
-    """Return vLLM's list of classifications: how calm a text is depends on its words, and on nothing else."""
-    data = []
-    for place, text in enumerate(texts):
-        calm = (1 + sum(text) % 99) / 100
-        label = "calm" if calm >= 0.5 else "gusty"
-        data.append({"index": place, "label": label, "probs": [calm, 1 - calm], "num_classes": 2})
-    count = sum(map(len, texts))
-    usage = {"prompt_tokens": count, "total_tokens": count}
-    return orjson.dumps({"object": "list", "model": model, "data": data, "usage": usage})
-
-
 def _packed(vector: list[float]) -> str:
     return b64encode(pack(f"<{len(vector)}f", *vector)).decode()
 

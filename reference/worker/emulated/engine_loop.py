@@ -31,8 +31,10 @@ class Tokens(asyncio.Queue[Emission]):
 class EngineLoop:
     """Drives one engine for its server. `run` is a task that lives as long as the server."""
 
-    def __init__(self, engine: Engine, now: Now) -> None:
+    def __init__(self, engine: Engine, now: Now, when_stepped: Callable[[float], None] | None = None) -> None:
         self.engine = engine
+        self._when_stepped = when_stepped
+        """Told after each step how long it took."""
         self._now = now
         self._last = now()
         self._listeners: dict[str | int, Tokens] = {}
@@ -84,7 +86,10 @@ class EngineLoop:
             wait = due - self._now()
             # a step that is over already still lets the server breathe
             await asyncio.sleep(wait if wait > 0 else 0)
-            self._hand_out(self.engine.end_step(self._time()))
+            emissions = self.engine.end_step(self._time())
+            if self._when_stepped is not None:
+                self._when_stepped(step.seconds)
+            self._hand_out(emissions)
 
     async def _wait_for_work(self) -> None:
         stalled = self._stalled_until - self._now()

@@ -6,6 +6,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from reference.engine import Sequence
 from reference.tokens import block_hashes, words_to_tokens
 from reference.wire.errors import ApiError
@@ -26,6 +28,21 @@ class Ask:
     wants_usage: bool
     is_chat: bool
     max_tokens: int
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """Read a body as a JSON object.
+
+    Raises:
+        ApiError: 400, it is none.
+    """
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise ApiError(400, f"the body is a JSON {type(body).__name__}; expected an object", code="invalid_json")
+    return body
 
 
 def read_ask(request_id: str, body: dict[str, Any], *, is_chat: bool, block_size: int) -> Ask:
