@@ -16,33 +16,36 @@ DEFAULT_OUTPUT_TOKENS = 256
 class UsageWatch:
     """Sees an answer's bytes pass and keeps its end, where the usage is."""
 
-    __slots__ = ("_num_bytes", "_parts")
+    __slots__ = ("_num_bytes", "_parts", "_read")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._num_bytes = 0
+        self._read: tuple[int | None, int | None] | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Keep the last bytes, and some more so as not to cut each time."""
         self._parts.append(chunk)
         self._num_bytes += len(chunk)
+        self._read = None
         if self._num_bytes > 4 * _TAIL_BYTES:
             self._tail()
 
     @property
     def input_tokens(self) -> int | None:
         """Prompt tokens, None when the answer did not say."""
-        return self._last(_INPUT, b'"prompt_tokens"')
+        return self._tokens()[0]
 
     @property
     def output_tokens(self) -> int | None:
         """Completion tokens, None when the answer did not say."""
-        return self._last(_OUTPUT, b'"completion_tokens"')
+        return self._tokens()[1]
 
-    def _last(self, pattern: re.Pattern[bytes], name: bytes) -> int | None:
-        tail = self._tail()
-        found = pattern.match(tail, max(0, tail.rfind(name)))
-        return int(found[1]) if found else None
+    def _tokens(self) -> tuple[int | None, int | None]:
+        if self._read is None:
+            tail = self._tail()
+            self._read = _last(tail, _INPUT, b'"prompt_tokens"'), _last(tail, _OUTPUT, b'"completion_tokens"')
+        return self._read
 
     def _tail(self) -> bytes:
         tail = b"".join(self._parts)[-_TAIL_BYTES:]
@@ -53,9 +56,13 @@ class UsageWatch:
     @property
     def total_tokens(self) -> int | None:
         """Both, None when the answer did not say."""
-        if self.input_tokens is None:
-            return None
-        return self.input_tokens + (self.output_tokens or 0)
+        read, written = self._tokens()
+        return None if read is None else read + (written or 0)
+
+
+def _last(tail: bytes, pattern: re.Pattern[bytes], name: bytes) -> int | None:
+    found = pattern.match(tail, max(0, tail.rfind(name)))
+    return int(found[1]) if found else None
 
 
 def estimate_tokens(path: str, body: dict[str, Any]) -> int:
