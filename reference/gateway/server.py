@@ -38,7 +38,13 @@ HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/c
 EXPOSED = ("x-request-id", "retry-after")
 """Headers of an answer that a page of another origin may read."""
 TENANT = b"x-windtunnel-tenant"
-PASSED_ON = (b"x-windtunnel-class", b"x-windtunnel-priority", b"x-windtunnel-session", b"x-windtunnel-deadline-seconds")
+PASSED_ON = (
+    b"x-windtunnel-class",
+    b"x-windtunnel-priority",
+    b"x-windtunnel-session",
+    b"x-windtunnel-deadline-seconds",
+    b"x-windtunnel-debug",
+)
 """What a client may tell the router; who it is, the gateway tells."""
 
 

@@ -23,3 +23,12 @@ async def test_every_answer_tells_it_where_the_settings_say_so(build) -> None:
 
     async with chain.client.post(f"{chain.router}/v1/chat/completions", json=chain.body()) as answer:
         assert answer.headers["x-windtunnel-decision"].startswith("endpoint=vllm-0;")
+
+
+async def test_a_client_of_the_gateway_may_ask_too(build) -> None:
+    chain = await build(router={"decision_header": "on_request"})
+
+    async with chain.ask() as answer:
+        assert "x-windtunnel-decision" not in answer.headers
+    async with chain.ask(headers={"x_windtunnel_debug": "decision"}) as answer:
+        assert answer.headers["x-windtunnel-decision"].startswith("endpoint=vllm-0;")
