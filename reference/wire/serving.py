@@ -145,6 +145,10 @@ def serve(application: ASGIApp, settings: ServerSettings) -> None:
     server = Server(config)
     if (state := getattr(application, "state", None)) is not None:
         state.server = server
+    # what has been imported stays for ever, and a request leaves few cycles: look for garbage less often, and not there
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     server.run()
     sys.exit(0 if server.started else 1)
 
