@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "schema": "Print the JSON Schema of scenario files, for editors.",
     "policies": "List the routing policies, or check one of your own.",
     "serve": "Serve a scenario's cluster on loopback until Ctrl-C.",
+    "reach": "Who can reach whom under network policies, predicted and measured.",
     "plan": "Find the cheapest cluster that meets a scenario's SLOs.",
 }
 """Name and one line of help, in the order of `--help`."""
