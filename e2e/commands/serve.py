@@ -23,7 +23,7 @@ def serve(
     scenario: Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")],
     override: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="override a key: cluster.pools[0].replicas=2; repeatable"),
+        typer.Option("--set", metavar="KEY=VALUE", help="override a key: cluster.pools.0.replicas=2; repeatable"),
     ] = None,
     port: Annotated[int | None, typer.Option(help="the gateway's port (default: a free one)", min=1, max=65535)] = None,
     logs: Annotated[Path | None, typer.Option(help="where logs are kept (default: nowhere)")] = None,

@@ -57,7 +57,9 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator([TEXT * 20], trainers.BpeTrainer(512, special_tokens=special, initial_alphabet=alphabet))
+    bpe.train_from_iterator(
+        [TEXT * 20], trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=alphabet)
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=special[0], eos_token=special[1])
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(path)
@@ -98,10 +100,9 @@ def served(
     """The whole stack, served as a user would; ended by Ctrl-C."""
     directory = tmp_path_factory.mktemp("serve")
     python = os.environ.get("WINDTUNNEL_VLLM_PYTHON", sys.executable)
-    overrides = [f"cluster.pools[0].worker.settings.python={python}"]
-    overrides += [
-        f"cluster.pools[{place}].worker.model_dir={path}" for place, path in enumerate((tiny_llama, minilm, classifier))
-    ]
+    directories = {"chat": tiny_llama, "vectors": minilm, "labels": classifier}
+    overrides = [f"cluster.pools.{name}.worker.model_dir={path}" for name, path in directories.items()]
+    overrides.append(f"cluster.pools.chat.worker.settings.python={python}")
     command = [sys.executable, "-m", "e2e.cli", "serve", str(SCENARIO), "--logs", str(directory / "logs")]
     for override in overrides:
         command += ["--set", override]
