@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 
 class ServerSettings(BaseModel):
@@ -109,9 +110,28 @@ def _shown(problem: Mapping[str, Any]) -> str:
 
 
 def _table(kind: type[ServerSettings], prefix: str) -> str:
-    rows = ["settings, by their key in the file, or in the environment by the name after it:"]
+    rows = ["settings, by their key in the file, or in the environment by the name after it (blocks as JSON):"]
     for name, field in kind.model_fields.items():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        about = f"  {field.description}" if field.description else ""
-        rows.append(f"  {name:28} {prefix}{name.upper()}\n{'':31}{default}.{about}")
+        rows.append(f"  {name:28} {prefix}{name.upper()}\n{'':31}{_told(field)}")
+        rows += _rows_inside(field.annotation, name)
     return "\n".join(rows)
+
+
+def _rows_inside(annotation: Any, place: str) -> list[str]:
+    """Return a row for each field of the blocks that a setting is made of, `pools[].dns[].host` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        rows = []
+        for name, field in annotation.model_fields.items():
+            rows.append(f"  {place}.{name}\n{'':31}{_told(field)}")
+            rows += _rows_inside(field.annotation, f"{place}.{name}")
+        return rows
+    brackets = {tuple: "[]", list: "[]", dict: "{}"}.get(get_origin(annotation), "")
+    return [row for inner in get_args(annotation) for row in _rows_inside(inner, place + brackets)]
+
+
+def _told(field: FieldInfo) -> str:
+    default = "required" if field.is_required() else f"default {field.default!r}"
+    if field.default_factory is not None:
+        default = "default as below" if _rows_inside(field.annotation, "") else "default from the environment"
+    about = " ".join((field.description or "").split())
+    return f"{default}.{'  ' + about if about else ''}"

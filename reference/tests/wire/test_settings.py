@@ -9,7 +9,7 @@ import pytest
 
 from reference.gateway.settings import GatewaySettings
 from reference.router.settings import RouterSettings
-from reference.wire.settings import SettingsError, settings_from
+from reference.wire.settings import SettingsError, read_settings, settings_from
 
 PREFIX = "WINDTUNNEL_GATEWAY_"
 
@@ -69,3 +69,17 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [GatewaySettings, RouterSettings])
 def test_every_setting_is_documented(kind) -> None:
     assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+
+def test_the_table_names_the_settings_inside_of_blocks(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["router", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        read_settings(RouterSettings, "router")
+    told = capsys.readouterr().out
+
+    assert ended.value.code == 0
+    values = [line.strip() for line in told.splitlines() if line.startswith(" " * 31)]
+    assert [value for value in values if ".  " not in value] == [], "settings without a word about them"
+    for place in ("WINDTUNNEL_ROUTER_POOLS", "pools[].dns[].interval_seconds", "pools[].endpoint_slices[].service"):
+        assert place in told
+    assert "kubernetes.token_file" in told
