@@ -30,11 +30,13 @@ _GAUGES = {
     b"vllm:num_requests_waiting": _Gauge("queue_depth"),
     b"trtllm_num_requests_waiting": _Gauge("queue_depth"),
     b"te_queue_size": _Gauge("queue_depth"),
+    b"bert_num_requests_running": _Gauge("running"),
+    b"bert_queue_texts": _Gauge("queue_depth"),
     b"vllm:kv_cache_usage_perc": _Gauge("kv_usage", True),
     b"vllm:gpu_cache_usage_perc": _Gauge("kv_usage", True),
     b"trtllm_kv_cache_utilization": _Gauge("kv_usage", True),
 }
-"""Name → field of an observation; vLLM's older name for KV cache usage and text-embeddings-inference included."""
+"""Name → field of an observation; vLLM's older name for KV cache usage, other embedding servers and our own too."""
 
 
 def read_observation(page: bytes, now: float) -> Observation | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reference.router.signals import read_observation
 from reference.worker.bert.layout import Layout
 
 
@@ -204,3 +205,16 @@ async def test_metrics_count_tokens_padding_batches_and_the_queue(running: Any, 
         'bert_num_requests_running{model_name="m"} 0.0',
     ):
         assert line in page
+
+
+async def test_the_router_reads_its_load(running: Any, fake: Any) -> None:
+    async with running(lambda: fake(seconds=0.5), max_batch_texts=1) as worker:
+        await worker.until_ready()
+        asked = [asyncio.create_task(worker.post("/v1/embeddings", {"model": "m", "input": "a"})) for _ in range(3)]
+        while len(worker.worker.engine.queue) != 2:
+            await asyncio.sleep(0.005)
+        observation = read_observation((await worker.get("/metrics")).body, 0.0)
+        await asyncio.gather(*asked)
+
+    assert observation is not None
+    assert (observation.running, observation.queue_depth) == (3, 2)

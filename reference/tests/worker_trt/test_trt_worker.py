@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import uvicorn
 
-from reference.router.scraping import read_observation
+from reference.router.signals import read_observation
 from reference.wire.serving import server_config
 from reference.worker.ending import Ending
 from reference.worker.supervised.server import supervised_application
