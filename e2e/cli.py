@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Serve a scenario's cluster on loopback until Ctrl-C.",
     "reach": "Who can reach whom under network policies, predicted and measured.",
     "plan": "Find the cheapest cluster that meets a scenario's SLOs.",
+    "images": "Build the container images of the reference stack, or list them.",
 }
 """Name and one line of help, in the order of `--help`."""
 
