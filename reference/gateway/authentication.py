@@ -17,6 +17,8 @@ class Caller:
 
     tenant: str
     models: tuple[str, ...] = ()
+    key: str = ""
+    """The key's name, which is no secret."""
 
     def may_use(self, model: str) -> bool:
         """Say whether the key has a scope for a model, or an alias, by the name that callers use."""
@@ -39,7 +41,9 @@ class Keys:
     """The valid keys of a gateway."""
 
     def __init__(self, blocks: Sequence[KeyBlock]) -> None:
-        self._callers = [(bytes.fromhex(block.sha256), Caller(block.tenant, block.models)) for block in blocks]
+        self._callers = [
+            (bytes.fromhex(block.sha256), Caller(block.tenant, block.models, block.name)) for block in blocks
+        ]
 
     def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """Return who is asking. Every key is compared, whether or not one has matched.

@@ -17,13 +17,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from reference.gateway.authentication import Caller, Keys
 from reference.gateway.description import description
+from reference.gateway.limits import limits_for, running
 from reference.gateway.metrics import GatewayMetrics
 from reference.gateway.models import bodies_for, is_away, models_of
 from reference.gateway.settings import GatewaySettings
 from reference.gateway.usage import UsageWatch, estimate_tokens
 from reference.gateway.validation import read_request
-from reference.policy.rate_limits import RateLimits, Reservation
-from reference.policy.view import Rejected
 from reference.wire.access_log import AccessLog
 from reference.wire.asgi import JSON, Headers
 from reference.wire.errors import ApiError
@@ -64,10 +63,7 @@ class Gateway:
         self.settings = settings
         self.metrics = GatewayMetrics()
         self._keys = Keys(settings.keys)
-        self._limits = RateLimits(
-            {tenant: block.limit() for tenant, block in settings.limits.items()},
-            settings.default_limit.limit() if settings.default_limit else None,
-        )
+        self.limits = limits_for(settings)
         path = None if settings.access_log in ("", "-") else Path(settings.access_log)
         self._access_log = AccessLog(path, enabled=bool(settings.access_log))
         self.session: aiohttp.ClientSession | None = None
@@ -76,7 +72,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Keep connections to the router as long as the server lives."""
-        async with session_for_relaying() as session:
+        async with session_for_relaying() as session, running(self.limits):
             self.session = session
             yield
         self._upstreams.close()
@@ -99,7 +95,7 @@ class Gateway:
             problem = await self._forward(call, wanted, caller, own, traceparent, usage)
         except ApiError as error:
             problem = error.code or error.message
-            call.respond_error(error, own + self._limit_headers(caller) if caller and error.status == 429 else own)
+            call.respond_error(error, own)
         except asyncio.CancelledError:
             call.status = 499
             problem = "the client left" if call.disconnected else "the server ended"
@@ -139,12 +135,12 @@ class Gateway:
         self, call: Call, wanted: Wanted, caller: Caller, own: Headers, traceparent: bytes, usage: UsageWatch
     ) -> str:
         """Reserve, relay, settle. Returns a word for the access log when it did not go well."""
-        reserved = self._limits.reserve(caller.tenant, wanted.tokens, time.monotonic())
-        if isinstance(reserved, Rejected):
+        admission = await self.limits.reserve(caller.tenant, caller.key, wanted.tokens)
+        own += admission.headers
+        if admission.rejected is not None:
+            reason, wait = admission.rejected.reason, admission.rejected.retry_after_seconds
             self.metrics.limited.labels(caller.tenant).inc()
-            raise ApiError(
-                429, reserved.reason, code="rate_limit_exceeded", retry_after_seconds=reserved.retry_after_seconds
-            )
+            raise ApiError(429, reason, code="rate_limit_exceeded", retry_after_seconds=wait)
         has_begun = False
 
         def began() -> None:
@@ -160,7 +156,7 @@ class Gateway:
                     body,
                     headers,
                     call,
-                    extra_headers=own + self._limit_headers(caller),
+                    extra_headers=own,
                     on_first_byte=began,
                     watch=usage.feed,
                 )
@@ -168,15 +164,8 @@ class Gateway:
                     break
             return _end(relayed, call, own)
         finally:
-            self._close(reserved, usage, has_begun=has_begun)
-
-    def _close(self, reserved: Reservation, usage: UsageWatch, *, has_begun: bool) -> None:
-        now = time.monotonic()
-        if has_begun:
             used = usage.total_tokens
-            self._limits.settle(reserved, reserved.tokens if used is None else used, now)
-        else:
-            self._limits.refund(reserved, now)
+            self.limits.close(admission, None if not has_begun else wanted.tokens if used is None else used)
 
     def _for_browsers(self, headers: Headers) -> Headers:
         """Let the page that asks read the answer, when it is of an origin that may call."""
@@ -191,24 +180,6 @@ class Gateway:
             (b"access-control-expose-headers", exposed),
             (b"vary", b"Origin"),
         ]
-
-    def _limit_headers(self, caller: Caller) -> Headers:
-        limit = self.settings.limits.get(caller.tenant, self.settings.default_limit)
-        if limit is None:
-            return []
-        requests, tokens = self._limits.remaining(caller.tenant, time.monotonic())
-        headers: Headers = []
-        if requests is not None:
-            headers += _limit_pair(b"requests", limit.request_burst, limit.requests_per_second, requests)
-        if tokens is not None:
-            headers += _limit_pair(b"tokens", limit.token_burst, limit.tokens_per_second, tokens)
-        return headers
-
-
-def _limit_pair(what: bytes, burst: int | None, per_second: float | None, left: int) -> Headers:
-    """Name how much there is at once, and how much of it is left."""
-    size = burst if burst is not None else max(1, round(per_second or 0.0))
-    return [(b"x-ratelimit-limit-" + what, b"%d" % size), (b"x-ratelimit-remaining-" + what, b"%d" % left)]
 
 
 def _headers_for_router(call: Call, caller: Caller, request_id: tuple[bytes, bytes], traceparent: bytes) -> Headers:

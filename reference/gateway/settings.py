@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from reference.policy.rate_limits import Limit
@@ -10,15 +12,6 @@ from reference.wire.settings import ServerSettings
 
 class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KeyBlock(_Block):
-    """An API key, by its hash: the key itself is nowhere."""
-
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    tenant: str
-    models: tuple[str, ...] = ()
-    """The models it may use; empty: all."""
 
 
 class LimitBlock(_Block):
@@ -35,6 +28,22 @@ class LimitBlock(_Block):
         return Limit(**self.model_dump())
 
 
+class KeyBlock(_Block):
+    """An API key, by its hash: the key itself is nowhere. A tenant may have several at a time, to change them."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    tenant: str
+    models: tuple[str, ...] = ()
+    """The models, or aliases, it may use; empty: all."""
+    limit: LimitBlock | None = None
+    """What it may use besides its tenant's limit."""
+
+    @property
+    def name(self) -> str:
+        """The name of the key in accounts and logs, which tells nobody the key."""
+        return self.sha256[:12]
+
+
 class GatewaySettings(ServerSettings):
     """Settings of the gateway. Without keys everybody is the tenant `default`."""
 
@@ -46,6 +55,12 @@ class GatewaySettings(ServerSettings):
     """What a tenant may use, by tenant."""
     default_limit: LimitBlock | None = None
     """What each tenant without a limit of its own may use; none: no limit."""
+    redis_url: str = ""
+    """Where limits are shared between gateways, such as redis://redis:6379/0; empty: each gateway has its own."""
+    when_redis_is_away: Literal["refuse", "admit"] = "refuse"
+    """What happens to requests meanwhile: 503, or no limits."""
+    lease_seconds: float = Field(default=15.0, gt=0)
+    """After how long without a word from its gateway a request's reservation is given back."""
     aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Names that callers may use, each with the models it stands for: the first one, or the next while that is away."""
     max_body_bytes: int = 32 * 2**20

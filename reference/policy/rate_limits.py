@@ -145,6 +145,21 @@ class RateLimits:
             left.append(None if bucket is None else max(0, bucket.level // MICRO))
         return left[0], left[1]
 
+    def ensure(self, key: str, limit: Limit) -> None:
+        """Let a key have a limit of its own, unless it has one."""
+        self.limits.setdefault(key, limit)
+
+    def change(self, limits: dict[str, Limit]) -> None:
+        """Go by other limits. What a key has used it has used under them, too, and who is under way stays so."""
+        self.limits = limits
+        for key, old in list(self._accounts.items()):
+            del self._accounts[key]
+            new = self._account(key)
+            if new is not None:
+                new.in_flight = old.in_flight
+                _take_over(old.requests, new.requests)
+                _take_over(old.tokens, new.tokens)
+
     def _account(self, key: str) -> _Account | None:
         account = self._accounts.get(key)
         if account is None:
@@ -173,3 +188,9 @@ class RateLimits:
 
 def _bucket(per_second: float | None, burst: int | None) -> TokenBucket | None:
     return None if per_second is None else TokenBucket.full(per_second, burst)
+
+
+def _take_over(old: TokenBucket | None, new: TokenBucket | None) -> None:
+    """Give a bucket what another one has left, as far as it fits."""
+    if old is not None and new is not None:
+        new.level, new.carry, new.updated_at = min(old.level, new.burst), 0, old.updated_at
