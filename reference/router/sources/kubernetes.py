@@ -14,6 +14,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,16 @@ class ServiceSlices:
         )
         connector = aiohttp.TCPConnector(ssl=self._tls())
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            expired_at = -inf
             while True:
-                has_just_listed = self._version is None
                 try:
-                    if has_just_listed:
+                    if self._version is None:
                         await self._list(session, take)
                     await self._watch(session, take)
                 except Expired:
                     self._version = None
-                    if has_just_listed:
+                    before, expired_at = expired_at, time.monotonic()
+                    if expired_at - before < SHORT_WATCH_SECONDS:
                         await self._pause(self._backoff.seconds())
                 except (aiohttp.ClientError, OSError, TimeoutError, KubernetesError) as error:
                     _log.warning("%s: %s; the endpoints stay as they are", self._url, error or type(error).__name__)

@@ -111,3 +111,12 @@ def test_a_session_whose_version_is_gone_moves_and_comes_back() -> None:
     (back,) = pool.submit(request(2, session), 0.0)
 
     assert (away.endpoint[:3], back.endpoint) == ("old", "new-0")
+
+
+def test_versions_that_are_gone_are_forgotten() -> None:
+    pool = pool_of(9.0, 1.0)
+    for number in range(50):
+        pool.add_endpoint("new-0", 0.0, 1.0, f"2.{number}")
+        pool.submit(request(number), 0.0)
+
+    assert len(pool._roster._split._owed) <= 2

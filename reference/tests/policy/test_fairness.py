@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -55,6 +56,43 @@ def test_two_tenants_that_both_wait_get_by_their_weights_what_differs_by_one_req
             differences.append(had[one] - had[other])
             bound = largest[one] / WEIGHTS[one] + largest[other] / WEIGHTS[other]
             assert max(differences) - min(differences) <= bound * (1 + 1e-9)
+
+
+@given(split=st.lists(st.integers(1, 6), min_size=2, max_size=4), tokens=st.integers(1, 5000))
+def test_over_a_long_time_tenants_get_by_their_weights(split: list[int], tokens: int) -> None:
+    names = [str(place) for place in range(len(split))]
+    queue = PoolQueue("tokens", dict(zip(names, map(float, split), strict=True)))
+    for number in range(200 * len(names)):
+        queue.push(request(number, names[number % len(names)], tokens))
+
+    had = Counter(queue.pop({}).tenant for _ in range(120))
+
+    for name, weight in zip(names, split, strict=True):
+        assert abs(had[name] - 120 * weight / sum(split)) <= len(split)
+
+
+def test_who_leaves_the_queue_for_a_moment_takes_its_debt_along() -> None:
+    queue = PoolQueue("tokens")
+    for number in range(100):
+        queue.push(request(number, "blue", 100))
+    queue.push(request(1000, "red", 1000))
+    had = Counter()
+    for number in range(1001, 1034):
+        had[tenant := queue.pop({}).tenant] += 1
+        if tenant == "red":
+            queue.push(request(number, "red", 1000))
+
+    assert had == {"red": 3, "blue": 30}
+
+
+def test_nothing_is_remembered_of_tenants_when_nobody_waits() -> None:
+    queue = PoolQueue("tokens")
+    for number in range(50):
+        queue.push(request(number, f"tenant-{number}", priority=number))
+    while queue:
+        queue.pop({})
+
+    assert not queue._shares
 
 
 @given(moves=moves)

@@ -128,6 +128,17 @@ async def test_a_version_that_expired_means_to_list_anew(slices_api, pod, while_
         await until(lambda: follower.names == ["llama-9"])
 
     assert slices_api.num_calls(watch=False) == 2
+    assert len(follower.pauses) == (0 if while_watching else 1), "for the drop, and none for the version"
+
+
+async def test_an_api_that_expires_everything_is_not_asked_without_a_pause(slices_api, pod) -> None:
+    slices_api.put("llama-a", pod("llama-0", "10.0.0.1"))
+    slices_api.oldest = 10**9
+    async with following(slices_api.settings) as follower:
+        await until(lambda: len(follower.pauses) >= 4)
+
+    assert follower.pauses[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert slices_api.num_calls(watch=False) <= len(follower.pauses) + 2
 
 
 async def test_a_bookmark_spares_a_list(slices_api, pod) -> None:

@@ -74,6 +74,19 @@ async def test_a_connection_is_reset(emulated, until, stream, tokens) -> None:
     assert await worker.status() == 200
 
 
+async def test_a_reset_is_a_reset_and_no_end(emulated) -> None:
+    worker = await emulated()
+    await worker.inject(fault="reset", tokens=0, count=1)
+    raw = json.dumps(worker.body()).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(worker.url.rpartition(":")[2]))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
+    writer.write(head.encode() + raw)
+
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_breaks_off(emulated, stream) -> None:
     worker = await emulated()
