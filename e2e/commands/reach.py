@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "connlist", "json", "dot", "html")
 DIFFERENT = 1
+INVALID = 3
 
 
 def reach(
@@ -36,6 +37,18 @@ def reach(
     host_network: Annotated[
         str | None,
         typer.Option(help="pods on their node's network count as node | pod (default: node; with connlist: pod)"),
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="try every ordered pair and port on the live cluster, canaries first; exit 1 with what is not as "
+            "predicted (manifests given: their policies are the prediction)",
+        ),
+    ] = False,
+    settle: Annotated[float, typer.Option(help="seconds until a connection must be as predicted", min=0)] = 20.0,
+    namespaces: Annotated[
+        str | None, typer.Option("--namespaces", help="with --measure: only pods of these, comma-separated")
     ] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="of the cluster, for --live")] = None,
     context: Annotated[str | None, typer.Option(help="of the kubeconfig, for --live")] = None,
@@ -59,6 +72,8 @@ def reach(
     is_node = (host_network or ("pod" if format == "connlist" else "node")) == "node"
     if paths and paths[0] == "diff" and len(paths) == 3:
         raise typer.Exit(_diff(paths[1], paths[2], is_node, out))
+    if measure:
+        raise typer.Exit(_measure(paths or [], kubeconfig, context, settle, namespaces))
     if bool(paths) == live:
         raise InputError("reach: name files or directories of manifests, or --live for a running cluster")
     found = _prepared(paths or [], live, kubeconfig, context, is_node)
@@ -97,6 +112,25 @@ def _explain(found: Reach, source: str, asked: str) -> int:
     told = [explain(found, party, destination, port) for destination, port in destinations(found, asked)]
     print("\n".join(str(one) for one in told))
     return 0 if all(one.passes for one in told) else DIFFERENT
+
+
+def _measure(
+    paths: list[str], kubeconfig: Path | None, context: str | None, settle: float, namespaces: str | None
+) -> int:
+    from e2e.reach.measure.canary import fly_canary
+    from e2e.reach.measure.live import measure_live
+    from e2e.reach.measure.probing import NodeProber
+    from e2e.reach.reading import kubectl
+
+    command, prober = kubectl(kubeconfig, context), NodeProber()
+    canary = fly_canary(command, prober)
+    print(canary)
+    if canary.trouble:
+        return INVALID
+    only = set(namespaces.split(",")) if namespaces else None
+    measured = measure_live(paths, kubeconfig, context, prober, settle_seconds=settle, only=only)
+    print(measured)
+    return DIFFERENT if measured.wrong else 0
 
 
 def _expect(found: Reach, path: Path) -> int:

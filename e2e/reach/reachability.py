@@ -95,6 +95,11 @@ class Reach:
         leaving = self.allowed("egress", source, destination, destination.named_ports)
         return leaving & self.allowed("ingress", destination, source, destination.named_ports) if leaving else NONE
 
+    def between_pods(self, source: Party, destination: Party) -> PortSet:
+        """Return what one pod of a party may use of another pod, be it of the same party."""
+        leaving = self.allowed("egress", source, destination, destination.named_ports)
+        return leaving & self.allowed("ingress", destination, source, destination.named_ports)
+
     def connections(self) -> Iterator[Connection]:
         """Yield what may be used between any two different parties, with what Ingress objects let in at the end."""
         for source in (*self.workloads, *self.sources_outside):

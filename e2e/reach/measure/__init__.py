@@ -1,0 +1,1 @@
+"""Reachability measured on a live cluster: probes from inside pods' network namespaces, canaries, the difference."""
