@@ -13,7 +13,7 @@ from reference.wire.relay import Ending
 from reference.wire.sse import DONE, event
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-MANY = settings(max_examples=60, deadline=None)
+MANY = settings(max_examples=40, deadline=None)
 
 
 def cut(raw: bytes, places: list[int]) -> list[bytes]:
