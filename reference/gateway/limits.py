@@ -6,14 +6,12 @@ gateway share theirs through Redis: `reference.gateway.redis_limits`.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from reference.gateway.settings import GatewaySettings
+from reference.gateway.settings import GatewaySettings, Policy
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
 from reference.wire.asgi import Headers
@@ -134,16 +132,16 @@ def limit_headers(limits: list[Limit], left: list[Left]) -> Headers:
     return headers
 
 
-def rules_of(settings: GatewaySettings) -> Rules:
-    """Return the rules that settings hold."""
-    tenants = {tenant: block.limit() for tenant, block in settings.limits.items()}
-    keys = {block.name: block.limit.limit() for block in settings.keys if block.limit is not None}
-    return Rules(tenants, settings.default_limit.limit() if settings.default_limit else None, keys)
+def rules_of(policy: Policy) -> Rules:
+    """Return the rules of keys and limits as they are written."""
+    tenants = {tenant: block.limit() for tenant, block in policy.limits.items()}
+    keys = {block.name: block.limit.limit() for block in policy.keys if block.limit is not None}
+    return Rules(tenants, policy.default_limit.limit() if policy.default_limit else None, keys)
 
 
-def limits_for(settings: GatewaySettings) -> Limits:
+def limits_for(settings: GatewaySettings, policy: Policy) -> Limits:
     """Make the limits that settings ask for: shared through Redis where they name one, else of this process."""
-    rules = rules_of(settings)
+    rules = rules_of(policy)
     if not settings.redis_url:
         return LocalLimits(rules)
     # the extra `redis` is needed by who shares limits
@@ -151,17 +149,6 @@ def limits_for(settings: GatewaySettings) -> Limits:
 
     mode, lease = settings.when_redis_is_away, settings.lease_seconds
     return RedisLimits(settings.redis_url, rules, lease_seconds=lease, mode=mode)
-
-
-@asynccontextmanager
-async def running(limits: Limits) -> AsyncIterator[None]:
-    """Keep limits at work as long as their server lives."""
-    task = asyncio.create_task(limits.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _by_account(rules: Rules) -> dict[str, Limit]:

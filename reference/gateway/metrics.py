@@ -21,6 +21,12 @@ class GatewayMetrics:
         self.limited = Counter(
             "windtunnel_gateway_limited", "Requests refused by a rate limit.", ["tenant"], registry=self.registry
         )
+        self._tokens = Counter(
+            "windtunnel_gateway_tokens",
+            "Tokens used, as answers told them.",
+            ["tenant", "key", "kind"],
+            registry=self.registry,
+        )
 
         self._of: dict[tuple[str, int], tuple[Counter, Histogram, Histogram]] = {}
 
@@ -40,6 +46,12 @@ class GatewayMetrics:
         whole.observe(seconds)
         if first_byte_seconds is not None:
             first_byte.observe(first_byte_seconds)
+
+    def used(self, tenant: str, key: str, input_tokens: int | None, output_tokens: int | None) -> None:
+        """Account for what an answer said that it used; keys go by their names."""
+        for kind, count in (("input", input_tokens), ("output", output_tokens)):
+            if count:
+                self._tokens.labels(tenant, key, kind).inc(count)
 
     def _histogram(self, name: str, about: str) -> Histogram:
         return Histogram(name, about, ["path"], buckets=LATENCY_BUCKETS, registry=self.registry)

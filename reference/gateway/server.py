@@ -17,10 +17,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from reference.gateway.authentication import Caller, Keys
 from reference.gateway.description import description
-from reference.gateway.limits import limits_for, running
+from reference.gateway.limits import limits_for, rules_of
 from reference.gateway.metrics import GatewayMetrics
 from reference.gateway.models import bodies_for, is_away, models_of
-from reference.gateway.settings import GatewaySettings
+from reference.gateway.policy_file import PolicyFile, nothing, running
+from reference.gateway.settings import GatewaySettings, Policy
 from reference.gateway.usage import UsageWatch, estimate_tokens
 from reference.gateway.validation import read_request
 from reference.wire.access_log import AccessLog
@@ -29,7 +30,7 @@ from reference.wire.errors import ApiError
 from reference.wire.http_client import Upstreams
 from reference.wire.http_server import Call, CallRoutes
 from reference.wire.metrics import metrics_response
-from reference.wire.relay import Ending, Relayed, relay, session_for_relaying
+from reference.wire.relay import Ending, Exchange, Relayed, relay, session_for_relaying
 from reference.wire.serving import ASGIApp, WithCalls, new_application
 from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
@@ -62,8 +63,12 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.metrics = GatewayMetrics()
-        self._keys = Keys(settings.keys)
-        self.limits = limits_for(settings)
+        policy = settings.policy()
+        self.policy_file = PolicyFile(Path(settings.policy_file), self._go_by) if settings.policy_file else None
+        if self.policy_file is not None:
+            policy = self.policy_file.read()
+        self._keys = Keys(policy.keys)
+        self.limits = limits_for(settings, policy)
         path = None if settings.access_log in ("", "-") else Path(settings.access_log)
         self._access_log = AccessLog(path, enabled=bool(settings.access_log))
         self.session: aiohttp.ClientSession | None = None
@@ -72,11 +77,17 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Keep connections to the router as long as the server lives."""
-        async with session_for_relaying() as session, running(self.limits):
+        watching = self.policy_file.watch() if self.policy_file is not None else nothing()
+        async with session_for_relaying() as session, running(self.limits.run()), running(watching):
             self.session = session
             yield
         self._upstreams.close()
         self._access_log.close()
+
+    def _go_by(self, policy: Policy) -> None:
+        """Take other keys and limits; requests under way stay what they are."""
+        self._keys = Keys(policy.keys)
+        self.limits.change(rules_of(policy))
 
     def caller(self, headers: Headers) -> Caller:
         """Return who is asking."""
@@ -109,6 +120,7 @@ class Gateway:
                 request_id=request_id.decode("latin-1"),
                 path=call.path,
                 tenant=caller.tenant if caller else None,
+                key=(caller.key or None) if caller else None,
                 model=wanted.model if wanted else None,
                 status=call.status,
                 seconds=round(seconds, 6),
@@ -148,6 +160,8 @@ class Gateway:
             has_begun = True
 
         headers = _headers_for_router(call, caller, own[0], traceparent)
+        exchange = Exchange()
+        timer = call.loop.call_later(self.settings.max_seconds, exchange.abandon)
         try:
             for body in wanted.bodies:
                 relayed = await relay(
@@ -159,12 +173,18 @@ class Gateway:
                     extra_headers=own,
                     on_first_byte=began,
                     watch=usage.feed,
+                    exchange=exchange,
                 )
-                if not is_away(relayed):
+                if exchange.is_abandoned or not is_away(relayed):
                     break
+            if exchange.is_abandoned and relayed.ending is Ending.UNREACHABLE:
+                seconds = self.settings.max_seconds
+                raise ApiError(504, f"the answer has not begun within {seconds:g} s", code="request_timeout")
             return _end(relayed, call, own)
         finally:
+            timer.cancel()
             used = usage.total_tokens
+            self.metrics.used(caller.tenant, caller.key, usage.input_tokens, usage.output_tokens)
             self.limits.close(admission, None if not has_begun else wanted.tokens if used is None else used)
 
     def _for_browsers(self, headers: Headers) -> Headers:
@@ -205,7 +225,7 @@ def gateway_application(settings: GatewaySettings) -> WithCalls:
     gateway = Gateway(settings)
     application = new_application("windtunnel llm-api", gateway.lifespan)
     application.state.gateway = gateway
-    told = description("windtunnel llm-api", application.version, needs_key=bool(settings.keys))
+    told = description("windtunnel llm-api", application.version, needs_key=bool(settings.keys or settings.policy_file))
     # FastAPI cannot know the types of bodies that it does not see
     application.openapi = lambda: told  # type: ignore[method-assign]
 

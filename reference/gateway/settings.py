@@ -44,6 +44,14 @@ class KeyBlock(_Block):
         return self.sha256[:12]
 
 
+class Policy(_Block):
+    """Who may use what: the part of the settings that may change while the gateway runs."""
+
+    keys: tuple[KeyBlock, ...] = ()
+    limits: dict[str, LimitBlock] = Field(default_factory=dict)
+    default_limit: LimitBlock | None = None
+
+
 class GatewaySettings(ServerSettings):
     """Settings of the gateway. Without keys everybody is the tenant `default`."""
 
@@ -55,6 +63,8 @@ class GatewaySettings(ServerSettings):
     """What a tenant may use, by tenant."""
     default_limit: LimitBlock | None = None
     """What each tenant without a limit of its own may use; none: no limit."""
+    policy_file: str = ""
+    """JSON with `keys`, `limits` and `default_limit`, read again whenever it changes; over those here."""
     redis_url: str = ""
     """Where limits are shared between gateways, such as redis://redis:6379/0; empty: each gateway has its own."""
     when_redis_is_away: Literal["refuse", "admit"] = "refuse"
@@ -65,7 +75,13 @@ class GatewaySettings(ServerSettings):
     """Names that callers may use, each with the models it stands for: the first one, or the next while that is away."""
     max_body_bytes: int = 32 * 2**20
     """A larger request is answered 413."""
+    max_seconds: float = Field(default=3600.0, gt=0)
+    """After so long a request is ended: with 504, or with an error event when its answer has begun."""
     access_log: str = "-"
     """A file, `-` for standard output, or empty for none."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of pages that may call from a browser; empty: only the same origin."""
+
+    def policy(self) -> Policy:
+        """Return the part that may change while the gateway runs."""
+        return Policy(keys=self.keys, limits=self.limits, default_limit=self.default_limit)

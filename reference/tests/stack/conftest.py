@@ -16,7 +16,7 @@ import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
 
-from reference.gateway.server import gateway_application
+from reference.gateway.server import Gateway, gateway_application
 from reference.gateway.settings import GatewaySettings
 from reference.router.server import Router, router_application
 from reference.router.settings import RouterSettings
@@ -58,6 +58,7 @@ class Chain:
     workers: list[str] = field(default_factory=list)
     engines: list[EmulatedWorker] = field(default_factory=list)
     routing: Router | None = None
+    serving_gateway: Gateway | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def body(self, **more: Any) -> dict[str, Any]:
@@ -140,7 +141,9 @@ async def builder() -> AsyncIterator[Build]:
             chain.router = await stack.enter_async_context(serving(routing))
             key = {"sha256": sha256(KEY.encode()).hexdigest(), "tenant": "red"}
             settings = {"router_url": chain.router, "keys": [key], "access_log": "", **(gateway or {})}
-            chain.gateway = await stack.enter_async_context(serving(gateway_application(GatewaySettings(**settings))))
+            front = gateway_application(GatewaySettings(**settings))
+            chain.serving_gateway = front.state.gateway
+            chain.gateway = await stack.enter_async_context(serving(front))
             pools = chain.routing.desks[MODEL].pool
             await _until(lambda: len(pools.endpoints) == (workers if listed else 0))
             return chain
