@@ -107,7 +107,9 @@ async def test_a_program_that_is_not_there_ends_the_worker_with_code_4_after_its
     worker = launch(python="/nowhere/python", max_restarts=1)
 
     assert await ended(worker) == 4
-    assert "ended with code" in worker.handle.stderr.read()
+    told = worker.handle.stderr.read()
+    assert "/nowhere/python: cannot be started: No such file or directory" in told
+    assert "vllm ended with code 127" in told
 
 
 async def test_a_setting_that_is_wrong_is_one_line_and_code_2(launch: Any) -> None:

@@ -17,6 +17,7 @@ class Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._is_cleared = False
 
     @classmethod
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Child:
@@ -46,7 +47,10 @@ class Child:
     async def wait(self) -> int:
         """Wait for its end, end what it has left behind, and return its exit code."""
         code = await self._process.wait()
-        self.kill()
+        if not self._is_cleared:
+            # once only: later the group's id may be somebody else's
+            self._is_cleared = True
+            self.kill()
         if self._process.stdin is not None:
             self._process.stdin.close()
         return code

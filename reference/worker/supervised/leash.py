@@ -15,8 +15,12 @@ import threading
 
 
 def main() -> int:
-    """Run the command in the arguments; return its exit code, 128 + n when a signal ended it."""
-    engine = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    """Run the command in the arguments; return its exit code: 128 + n after a signal, 127 if it is not there."""
+    try:
+        engine = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        print(f"{sys.argv[1]}: cannot be started: {error.strerror}", file=sys.stderr)
+        return 127
     signal.signal(signal.SIGTERM, lambda *_: engine.terminate())
     threading.Thread(target=_hold, name="leash", daemon=True).start()
     code = engine.wait()

@@ -36,6 +36,7 @@ class TrtSettings(SupervisedSettings):
 
 def trt_recipe(settings: TrtSettings) -> Recipe:
     """Return how `trtllm-serve` is started and spoken to."""
+    options = _options_file(settings)
 
     def command(port: int) -> list[str]:
         started = [settings.program, settings.model_dir, "--served_model_name", settings.model]
@@ -44,7 +45,7 @@ def trt_recipe(settings: TrtSettings) -> Recipe:
             value = getattr(settings, name)
             if value is not None:
                 started += [f"--{name}", str(value)]
-        return [*started, "--extra_llm_api_options", str(_options_file(settings)), *settings.arguments]
+        return [*started, "--extra_llm_api_options", str(options), *settings.arguments]
 
     first = first_token if settings.task == "generate" else first_vector
     return Recipe("trt", command, TrtMetrics, first(settings.model))
