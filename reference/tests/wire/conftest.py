@@ -40,6 +40,7 @@ class Between:
         self.relayed: list[Relayed] = []
         self.left: list[str] = []
         self.num_connections = 0
+        self.sessions: set[asyncio.Task[None]] = set()
         self.session: Session = silent
         self.url = ""
         self.port = 0
@@ -64,9 +65,15 @@ class Between:
     async def serve_upstream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Be the upstream of one connection."""
         self.num_connections += 1
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await self.session(reader, writer)
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        self.sessions.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self.session(reader, writer)
+        finally:
+            self.sessions.discard(task)
+            writer.close()
 
     async def ask(self, raw: bytes | Iterable[bytes | None], *, pause: float = 0.0) -> bytes:
         """Send these bytes, in these pieces (None: the end), and return all that comes back."""
@@ -162,6 +169,11 @@ async def between() -> AsyncIterator[Between]:
             await asyncio.wait_for(task, 5)
             behind.close()
             await behind.wait_closed()
+            for session in [*middle.sessions]:
+                session.cancel()
+            await asyncio.gather(*middle.sessions)
+            # a closed transport says so to its loop in the next turn
+            await asyncio.sleep(0.01)
 
 
 class Bench:

@@ -182,7 +182,7 @@ async def test_a_client_that_reads_slowly_holds_the_upstream_back_and_loses_noth
         nonlocal num_written
         await wire.read_request(reader)
         writer.write(STREAM)
-        for _ in range(120):
+        for _ in range(300):
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
             num_written += 1
@@ -198,11 +198,11 @@ async def test_a_client_that_reads_slowly_holds_the_upstream_back_and_loses_noth
         while before != num_written:
             before = num_written
             await asyncio.sleep(0.1)
-        assert num_written < 120
+        assert num_written < 300
         said = await asyncio.wait_for(reader.read(), 20)
         writer.close()
 
-    assert wire.answer(said).body == chunk * 120 + b"data: [DONE]\n\n"
+    assert wire.answer(said).body == chunk * 300 + b"data: [DONE]\n\n"
     assert [relayed.ending for relayed in middle.relayed] == [Ending.COMPLETE]
 
 
