@@ -176,8 +176,9 @@ def _stored(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return manifests without the sections that have no effect, by which network-config-analyzer goes all the same.
 
     The API reference on policyTypes: "List of rule types that the NetworkPolicy relates to", so that a section of
-    another type has no say; and "If this field is not specified, it will default based on the existence of ingress or egress
-    rules", which an empty list has none of: the API server keeps [Ingress]. We are handed the manifests as they are.
+    another type has no say; and "If this field is not specified, it will default based on the existence of ingress or
+    egress rules", which an empty list has none of: the API server keeps [Ingress]. We are handed the manifests as they
+    are.
     """
     found = json.loads(json.dumps(manifests))
     for one in found:
