@@ -151,7 +151,7 @@ class Pilot:
         self.rows_path = plan / f"rows-{number}.jsonl"
         self.account: dict[str, Any] = {}
         """What it said of itself last: requests `sent` and `ended`, and at the end `cpu` seconds and `precedence`."""
-        self._command = [sys.executable, "-m", PILOT]
+        self._command = [sys.executable, "-P", "-m", PILOT]
         self._command += ["--plan", str(plan), "--out", str(self.rows_path), "--share", f"{number}/{of}"]
         self._log_path = (log_dir or plan) / f"sender-{number}.log"
         self._said: queue.Queue[str | None] = queue.Queue()

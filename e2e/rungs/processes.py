@@ -115,7 +115,7 @@ class Crew:
         """Start a process, again if it had ended; its log is continued. Does nothing once the crew is ending."""
         config = self.directory / f"{process.name}.json"
         config.write_text(json.dumps(process.config, indent=1))
-        command = [sys.executable, "-m", "e2e.rungs.leash", process.module]
+        command = [sys.executable, "-P", "-m", "e2e.rungs.leash", process.module]
         command += ["--config", str(config), "--port", str(process.port)]
         with self._lock, open(process.log_path, "ab") as log:
             if self._is_ending:

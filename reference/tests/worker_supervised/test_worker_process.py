@@ -45,7 +45,7 @@ def leashes(worker: Any) -> set[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             ours = f"\nPPid:\t{worker.handle.pid}\n" in (path / "status").read_text()
-            if ours and leash.__file__.encode() in (path / "cmdline").read_bytes():
+            if ours and Path(leash.__file__).name.encode() in (path / "cmdline").read_bytes():
                 found.add(int(path.name))
         except OSError:
             continue
