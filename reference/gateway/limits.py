@@ -16,6 +16,8 @@ from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
 from reference.wire.asgi import Headers
 
+_HEADER_NAMES = [(b"x-ratelimit-limit-" + what, b"x-ratelimit-remaining-" + what) for what in (b"requests", b"tokens")]
+
 Left = tuple[int | None, int | None]
 """Whole requests and tokens that an account has left; None: no such limit."""
 
@@ -74,10 +76,12 @@ class LocalLimits:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._limits = RateLimits(_by_account(rules), None)
+        self._accounts_of: dict[tuple[str, str], list[tuple[str, Limit]]] = {}
 
     def change(self, rules: Rules) -> None:
         """Go by other rules; an account keeps what it has used."""
         self._rules = rules
+        self._accounts_of.clear()
         limits = _by_account(rules)
         if rules.default is not None:
             seen = [account for account in self._limits.limits if account.startswith("tenant ")]
@@ -87,11 +91,15 @@ class LocalLimits:
     async def reserve(self, tenant: str, key: str, tokens: int) -> Admission:
         """Admit a request, or say when to come back."""
         now = time.monotonic()
-        accounts = self._rules.of(tenant, key)
+        accounts = self._accounts_of.get((tenant, key))
+        if accounts is None:
+            # tenants and keys are those of a file
+            accounts = self._accounts_of[tenant, key] = self._rules.of(tenant, key)
+            for account, limit in accounts:
+                self._limits.ensure(account, limit)
         taken: list[Reservation] = []
         rejected = None
-        for account, limit in accounts:
-            self._limits.ensure(account, limit)
+        for account, _ in accounts:
             reserved = self._limits.reserve(account, tokens, now)
             if isinstance(reserved, Rejected):
                 rejected = reserved
@@ -120,15 +128,15 @@ class LocalLimits:
 def limit_headers(limits: list[Limit], left: list[Left]) -> Headers:
     """Name how much there is at once and how much of it is left, by the limit that has the least."""
     headers: Headers = []
-    for place, what in enumerate((b"requests", b"tokens")):
-        known = [(rest[place], limit) for rest, limit in zip(left, limits, strict=True)]
-        told = [(rest, limit) for rest, limit in known if rest is not None]
-        if told:
-            rest, limit = min(told, key=lambda pair: pair[0])
-            rate = (limit.requests_per_second, limit.tokens_per_second)[place]
-            burst = (limit.request_burst, limit.token_burst)[place]
-            size = burst if burst is not None else max(1, round(rate or 0.0))
-            headers += [(b"x-ratelimit-limit-" + what, b"%d" % size), (b"x-ratelimit-remaining-" + what, b"%d" % rest)]
+    for place, (limit_name, remaining_name) in enumerate(_HEADER_NAMES):
+        least: tuple[int, Limit] | None = None
+        for rest, limit in zip(left, limits, strict=True):
+            known = rest[place]
+            if known is not None and (least is None or known < least[0]):
+                least = known, limit
+        if least is not None:
+            size = least[1].sizes[place]
+            headers += [(limit_name, b"%d" % size), (remaining_name, b"%d" % least[0])]
     return headers
 
 

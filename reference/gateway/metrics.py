@@ -17,7 +17,9 @@ class GatewayMetrics:
         )
         self._seconds = self._histogram("windtunnel_gateway_request_seconds", "From arrival to the last byte.")
         self._first_byte = self._histogram("windtunnel_gateway_first_byte_seconds", "From arrival to the first byte.")
-        self.in_flight = Gauge("windtunnel_gateway_in_flight", "Requests under way.", registry=self.registry)
+        self.num_in_flight = 0
+        in_flight = Gauge("windtunnel_gateway_in_flight", "Requests under way.", registry=self.registry)
+        in_flight.set_function(lambda: self.num_in_flight)
         self.limited = Counter(
             "windtunnel_gateway_limited", "Requests refused by a rate limit.", ["tenant"], registry=self.registry
         )
@@ -27,14 +29,14 @@ class GatewayMetrics:
             ["tenant", "key", "kind"],
             registry=self.registry,
         )
-
+        # looked up once: paths are those of the routes, statuses are few, tenants and keys are those of a file
         self._of: dict[tuple[str, int], tuple[Counter, Histogram, Histogram]] = {}
+        self._tokens_of: dict[tuple[str, str], tuple[Counter, Counter]] = {}
 
     def answered(self, path: str, status: int, seconds: float, first_byte_seconds: float | None) -> None:
         """Count one request; 499 is a client that left."""
         found = self._of.get((path, status))
         if found is None:
-            # paths are those of the routes and statuses are few
             labelled = (
                 self._requests.labels(path, str(status)),
                 self._seconds.labels(path),
@@ -49,9 +51,14 @@ class GatewayMetrics:
 
     def used(self, tenant: str, key: str, input_tokens: int | None, output_tokens: int | None) -> None:
         """Account for what an answer said that it used; keys go by their names."""
-        for kind, count in (("input", input_tokens), ("output", output_tokens)):
-            if count:
-                self._tokens.labels(tenant, key, kind).inc(count)
+        found = self._tokens_of.get((tenant, key))
+        if found is None:
+            labelled = self._tokens.labels(tenant, key, "input"), self._tokens.labels(tenant, key, "output")
+            found = self._tokens_of[tenant, key] = labelled
+        if input_tokens:
+            found[0].inc(input_tokens)
+        if output_tokens:
+            found[1].inc(output_tokens)
 
     def _histogram(self, name: str, about: str) -> Histogram:
         return Histogram(name, about, ["path"], buckets=LATENCY_BUCKETS, registry=self.registry)

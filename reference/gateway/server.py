@@ -99,7 +99,7 @@ class Gateway:
         request_id, traceparent = trace_headers(call.headers)
         own: Headers = [(REQUEST_ID, request_id), *self._for_browsers(call.headers)]
         caller, wanted, usage, problem = None, None, UsageWatch(), ""
-        self.metrics.in_flight.inc()
+        self.metrics.num_in_flight += 1
         try:
             caller = self._keys.caller(call.headers)
             wanted = self._check(call, caller)
@@ -114,7 +114,7 @@ class Gateway:
         finally:
             seconds = time.monotonic() - began
             first_byte = None if call.started_at is None else round(call.started_at - began, 6)
-            self.metrics.in_flight.dec()
+            self.metrics.num_in_flight -= 1
             self.metrics.answered(call.path, call.status, seconds, first_byte)
             self._access_log.write(
                 request_id=request_id.decode("latin-1"),

@@ -32,6 +32,11 @@ class Limit:
     token_burst: int | None = None
     concurrency: int | None = None
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Requests and tokens that may be used at once, 0 where there is no such limit."""
+        return _size(self.requests_per_second, self.request_burst), _size(self.tokens_per_second, self.token_burst)
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
@@ -58,7 +63,7 @@ class TokenBucket:
     @classmethod
     def full(cls, per_second: float, burst: int | None) -> TokenBucket:
         """Make a bucket that starts full at time zero."""
-        size = (burst if burst is not None else max(1, round(per_second))) * MICRO
+        size = _size(per_second, burst) * MICRO
         return cls(round(per_second * MICRO), size, size, 0)
 
     def refill(self, now: int) -> None:
@@ -184,6 +189,12 @@ class RateLimits:
             if bucket is not None and amount:
                 bucket.refill(moment)
                 bucket.give(amount * MICRO)
+
+
+def _size(per_second: float | None, burst: int | None) -> int:
+    if burst is not None:
+        return burst
+    return 0 if per_second is None else max(1, round(per_second))
 
 
 def _bucket(per_second: float | None, burst: int | None) -> TokenBucket | None:

@@ -344,9 +344,8 @@ class HotProtocol(HttpToolsProtocol):
         """Hand a call to its handler once: when it is its turn, and there is something to be said."""
         if call is not self._running or call.task is not None or not (call.is_whole or call.problem):
             return
-        call.task = task = self.loop.create_task(self._serve(call))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        call.task = self.loop.create_task(self._serve(call))
+        self.tasks.add(call.task)
 
     async def _serve(self, call: Call) -> None:
         try:
@@ -363,6 +362,9 @@ class HotProtocol(HttpToolsProtocol):
                 call.break_off()
             else:
                 call.respond_error(INTERNAL, [])
+        finally:
+            # rather than in a callback of the task, which takes another turn of the loop
+            self.tasks.discard(call.task)
 
     def _hot_path(self) -> str | None:
         if self.parser.get_method() != b"POST":
