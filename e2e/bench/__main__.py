@@ -10,6 +10,8 @@ BENCHMARKS = {
     "simulator": "the whole simulator, by tokens, replicas and prefixes",
     "simulator_peers": "the simulator beside another on the same load",
     "serving": "gateway and router, beside a relay in 20 lines",
+    "serving_latency": "what they add to the time to first token",
+    "serving_memory": "what they keep of 50,000 requests, a fifth of them left early",
 }
 
 
