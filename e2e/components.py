@@ -19,9 +19,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from e2e.checkout import ROOT
 from sim.experiment.errors import InputError
 
-MANIFESTS = Path(__file__).parents[1] / "manifests"
+MANIFESTS = ROOT / "manifests"
 VERSIONS = "components.yaml"
 BUILD_SECONDS = 180
 KEYS = ("version", "repository", "image", "install", "without", "args")

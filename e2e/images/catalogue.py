@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+from e2e.checkout import ROOT
 from sim.experiment.errors import InputError
 
-ROOT = Path(__file__).parents[2]
 PREFIX = "windtunnel"
 
 

@@ -7,8 +7,9 @@ from types import ModuleType
 
 import pytest
 
+from e2e.checkout import ROOT
 from e2e.cli import run
-from e2e.images.catalogue import IMAGES, ROOT, named
+from e2e.images.catalogue import IMAGES, named
 from e2e.images.docker import build_command, pip_arguments
 from sim.experiment.errors import InputError
 
