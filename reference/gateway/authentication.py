@@ -53,7 +53,11 @@ class Keys:
         """
         if not self._callers:
             return ANYBODY
-        given = next((value for name, value in headers if name == b"authorization"), b"")
+        given = b""
+        for name, value in headers:
+            if name == b"authorization":
+                given = value
+                break
         scheme, _, key = given.partition(b" ")
         if scheme.lower() != b"bearer" or not key:
             raise ApiError(401, "no API key: send it as `Authorization: Bearer KEY`", code="missing_api_key")

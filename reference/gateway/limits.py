@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from reference.gateway.settings import GatewaySettings, Policy
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
@@ -39,8 +39,7 @@ class Rules:
         return accounts
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """What was taken for a request, or why nothing was; with the headers that tell what is left."""
 
     rejected: Rejected | None
@@ -76,7 +75,7 @@ class LocalLimits:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._limits = RateLimits(_by_account(rules), None)
-        self._accounts_of: dict[tuple[str, str], list[tuple[str, Limit]]] = {}
+        self._accounts_of: dict[tuple[str, str], tuple[list[str], list[tuple[int, int]]]] = {}
 
     def change(self, rules: Rules) -> None:
         """Go by other rules; an account keeps what it has used."""
@@ -94,12 +93,15 @@ class LocalLimits:
         accounts = self._accounts_of.get((tenant, key))
         if accounts is None:
             # tenants and keys are those of a file
-            accounts = self._accounts_of[tenant, key] = self._rules.of(tenant, key)
-            for account, limit in accounts:
+            held = self._rules.of(tenant, key)
+            for account, limit in held:
                 self._limits.ensure(account, limit)
+            accounts = [account for account, _ in held], [limit.sizes for _, limit in held]
+            self._accounts_of[tenant, key] = accounts
+        names, sizes = accounts
         taken: list[Reservation] = []
         rejected = None
-        for account, _ in accounts:
+        for account in names:
             reserved = self._limits.reserve(account, tokens, now)
             if isinstance(reserved, Rejected):
                 rejected = reserved
@@ -108,8 +110,8 @@ class LocalLimits:
         if rejected is not None:
             for reservation in taken:
                 self._limits.refund(reservation, now)
-        left = [self._limits.remaining(account, now) for account, _ in accounts]
-        headers = limit_headers([limit for _, limit in accounts], left)
+        left = [self._limits.remaining(account, now) for account in names]
+        headers = limit_headers(sizes, left)
         return Admission(rejected, headers, () if rejected else tuple(taken), tokens=tokens)
 
     async def run(self) -> None:
@@ -125,18 +127,17 @@ class LocalLimits:
                 self._limits.settle(reservation, used_tokens, now)
 
 
-def limit_headers(limits: list[Limit], left: list[Left]) -> Headers:
-    """Name how much there is at once and how much of it is left, by the limit that has the least."""
+def limit_headers(sizes: list[tuple[int, int]], left: list[Left]) -> Headers:
+    """Name how much there is at once (requests, tokens) and what of it is left, by the limit that has the least."""
     headers: Headers = []
     for place, (limit_name, remaining_name) in enumerate(_HEADER_NAMES):
-        least: tuple[int, Limit] | None = None
-        for rest, limit in zip(left, limits, strict=True):
+        least, size = None, 0
+        for account, rest in enumerate(left):
             known = rest[place]
-            if known is not None and (least is None or known < least[0]):
-                least = known, limit
+            if known is not None and (least is None or known < least):
+                least, size = known, sizes[account][place]
         if least is not None:
-            size = least[1].sizes[place]
-            headers += [(limit_name, b"%d" % size), (remaining_name, b"%d" % least[0])]
+            headers += [(limit_name, b"%d" % size), (remaining_name, b"%d" % least)]
     return headers
 
 

@@ -196,7 +196,7 @@ def _pairs(left: Sequence[int]) -> list[Left]:
 
 
 def _headers(accounts: Sequence[tuple[str, Limit]], left: Sequence[int]) -> list[tuple[bytes, bytes]]:
-    return limit_headers([limit for _, limit in accounts], _pairs(left))
+    return limit_headers([limit.sizes for _, limit in accounts], _pairs(left))
 
 
 def _rejected(account: str, limit: Limit, what: str, wait: int, tokens: int) -> Rejected:

@@ -6,9 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
@@ -26,6 +25,7 @@ from reference.gateway.usage import UsageWatch, estimate_tokens
 from reference.gateway.validation import read_request
 from reference.wire.access_log import AccessLog
 from reference.wire.asgi import JSON, Headers
+from reference.wire.deadlines import Deadlines
 from reference.wire.errors import ApiError
 from reference.wire.http_client import Upstreams
 from reference.wire.http_server import Call, CallRoutes
@@ -48,8 +48,7 @@ PASSED_ON = (
 """What a client may tell the router; who it is, the gateway tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a request asks for: its model, the tokens it may use, and the bodies to send until somebody answers."""
 
     model: str
@@ -73,6 +72,7 @@ class Gateway:
         self._access_log = AccessLog(path, enabled=bool(settings.access_log))
         self.session: aiohttp.ClientSession | None = None
         self._upstreams = Upstreams()
+        self._deadlines = Deadlines(settings.max_seconds)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -116,6 +116,7 @@ class Gateway:
             first_byte = None if call.started_at is None else round(call.started_at - began, 6)
             self.metrics.num_in_flight -= 1
             self.metrics.answered(call.path, call.status, seconds, first_byte)
+            read, written = usage.tokens()
             self._access_log.write(
                 request_id=request_id.decode("latin-1"),
                 path=call.path,
@@ -125,8 +126,8 @@ class Gateway:
                 status=call.status,
                 seconds=round(seconds, 6),
                 first_byte_seconds=first_byte,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
+                input_tokens=read,
+                output_tokens=written,
                 problem=problem or None,
             )
 
@@ -151,7 +152,7 @@ class Gateway:
         own += admission.headers
         if admission.rejected is not None:
             reason, wait = admission.rejected.reason, admission.rejected.retry_after_seconds
-            self.metrics.limited.labels(caller.tenant).inc()
+            self.metrics.limited(caller.tenant)
             raise ApiError(429, reason, code="rate_limit_exceeded", retry_after_seconds=wait)
         has_begun = False
 
@@ -161,7 +162,7 @@ class Gateway:
 
         headers = _headers_for_router(call, caller, own[0], traceparent)
         exchange = Exchange()
-        timer = call.loop.call_later(self.settings.max_seconds, exchange.abandon)
+        self._deadlines.begin(exchange, call.loop)
         try:
             for body in wanted.bodies:
                 relayed = await relay(
@@ -182,10 +183,11 @@ class Gateway:
                 raise ApiError(504, f"the answer has not begun within {seconds:g} s", code="request_timeout")
             return _end(relayed, call, own)
         finally:
-            timer.cancel()
-            used = usage.total_tokens
-            self.metrics.used(caller.tenant, caller.key, usage.input_tokens, usage.output_tokens)
-            self.limits.close(admission, None if not has_begun else wanted.tokens if used is None else used)
+            self._deadlines.end(exchange)
+            read, written = usage.tokens()
+            self.metrics.used(caller.tenant, caller.key, read, written)
+            used = wanted.tokens if read is None else read + (written or 0)
+            self.limits.close(admission, used if has_begun else None)
 
     def _for_browsers(self, headers: Headers) -> Headers:
         """Let the page that asks read the answer, when it is of an origin that may call."""
@@ -211,7 +213,7 @@ def _headers_for_router(call: Call, caller: Caller, request_id: tuple[bytes, byt
 def _end(relayed: Relayed, call: Call, own: Headers) -> str:
     match relayed.ending:
         case Ending.ERROR_STATUS:
-            call.respond(relayed.status, relayed.body, relayed.headers + own)
+            call.respond(relayed.status, relayed.body, [*relayed.headers, *own])
             return f"the router answered {relayed.status}"
         case Ending.UNREACHABLE:
             raise ApiError(502, "the router cannot be reached", code="upstream_unreachable")

@@ -31,17 +31,8 @@ class UsageWatch:
         if self._num_bytes > 4 * _TAIL_BYTES:
             self._tail()
 
-    @property
-    def input_tokens(self) -> int | None:
-        """Prompt tokens, None when the answer did not say."""
-        return self._tokens()[0]
-
-    @property
-    def output_tokens(self) -> int | None:
-        """Completion tokens, None when the answer did not say."""
-        return self._tokens()[1]
-
-    def _tokens(self) -> tuple[int | None, int | None]:
+    def tokens(self) -> tuple[int | None, int | None]:
+        """Return prompt and completion tokens, None for what the answer did not say."""
         if self._read is None:
             tail = self._tail()
             self._read = _last(tail, _INPUT, b'"prompt_tokens"'), _last(tail, _OUTPUT, b'"completion_tokens"')
@@ -52,12 +43,6 @@ class UsageWatch:
         self._parts = [tail]
         self._num_bytes = len(tail)
         return tail
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Both, None when the answer did not say."""
-        read, written = self._tokens()
-        return None if read is None else read + (written or 0)
 
 
 def _last(tail: bytes, pattern: re.Pattern[bytes], name: bytes) -> int | None:

@@ -16,6 +16,7 @@ the last one counts as the last one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reference.policy.view import Rejected
 
@@ -38,8 +39,7 @@ class Limit:
         return _size(self.requests_per_second, self.request_burst), _size(self.tokens_per_second, self.token_burst)
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What was taken for a request. Lives from `reserve` to `settle` or `refund`, exactly one of them."""
 
     key: str
@@ -72,7 +72,9 @@ class TokenBucket:
             return
         gained, self.carry = divmod(self.rate * (now - self.updated_at) + self.carry, MICRO)
         self.updated_at = now
-        self.give(gained)
+        self.level += gained
+        if self.level >= self.burst:
+            self.level, self.carry = self.burst, 0
 
     def give(self, amount: int) -> None:
         """Put micro-units in, as far as they fit."""
@@ -118,6 +120,8 @@ class RateLimits:
             if bucket is None:
                 continue
             bucket.refill(moment)
+            if bucket.level >= amount * MICRO:
+                continue
             wait = bucket.wait(amount * MICRO)
             if wait is None:
                 return Rejected(f"{amount} {what} are more than {key} may ever use at once ({bucket.burst // MICRO})")
@@ -143,12 +147,8 @@ class RateLimits:
         account = self._account(key)
         if account is None:
             return None, None
-        left = []
-        for bucket in (account.requests, account.tokens):
-            if bucket is not None:
-                bucket.refill(round(now * MICRO))
-            left.append(None if bucket is None else max(0, bucket.level // MICRO))
-        return left[0], left[1]
+        moment = round(now * MICRO)
+        return _left(account.requests, moment), _left(account.tokens, moment)
 
     def ensure(self, key: str, limit: Limit) -> None:
         """Let a key have a limit of its own, unless it has one."""
@@ -189,6 +189,14 @@ class RateLimits:
             if bucket is not None and amount:
                 bucket.refill(moment)
                 bucket.give(amount * MICRO)
+
+
+def _left(bucket: TokenBucket | None, moment: int) -> int | None:
+    if bucket is None:
+        return None
+    if bucket.updated_at < moment:
+        bucket.refill(moment)
+    return bucket.level // MICRO if bucket.level > 0 else 0
 
 
 def _size(per_second: float | None, burst: int | None) -> int:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import Counter as Counts
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reference.policy.pool import Action, Dispatch, Pool, Refuse
 from reference.policy.view import Endpoint
 from reference.router.discovery import Known
-from reference.wire.metrics import LATENCY_BUCKETS
+from reference.wire.metrics import Counts, Latencies
 
 MAX_REASONS = 100
 
@@ -25,19 +25,12 @@ class RouterMetrics:
     def __init__(self, pools: Mapping[str, Pool], known: Callable[[], Iterable[Known]] = tuple) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_PoolCollector(pools, known))
-        self._decisions = Counter(
-            "windtunnel_router_decisions",
-            "Decisions about requests.",
-            ["model", "kind", "reason"],
-            registry=self.registry,
+        self._decisions = Counts(
+            "windtunnel_router_decisions", "Decisions about requests.", ["model", "kind", "reason"], self.registry
         )
         self._reasons: set[str] = set()
-        self._wait = Histogram(
-            "windtunnel_router_dispatch_wait_seconds",
-            "From arrival to the dispatch.",
-            ["model"],
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
+        self._wait = Latencies(
+            "windtunnel_router_dispatch_wait_seconds", "From arrival to the dispatch.", "model", self.registry
         )
 
     def _bounded(self, reason: str) -> str:
@@ -53,13 +46,13 @@ class RouterMetrics:
         model = action.request.model
         match action:
             case Dispatch(decision=decision, attempt=attempt):
-                self._decisions.labels(model, "dispatch", self._bounded(decision.reason)).inc()
+                self._decisions.add((model, "dispatch", self._bounded(decision.reason)))
                 if attempt == 1:
-                    self._wait.labels(model).observe(now - action.request.arrived_at)
+                    self._wait.observe(model, now - action.request.arrived_at)
             case Refuse(rejected=rejected):
-                self._decisions.labels(model, "refuse", rejected.reason).inc()
+                self._decisions.add((model, "refuse", rejected.reason))
             case _:
-                self._decisions.labels(model, "fail", action.reason).inc()
+                self._decisions.add((model, "fail", action.reason))
 
 
 class _PoolCollector(Collector):
@@ -78,7 +71,7 @@ class _PoolCollector(Collector):
         state = GaugeMetricFamily("windtunnel_router_endpoints", "Endpoints by state.", labels=["model", "state"])
         retries = CounterMetricFamily("windtunnel_router_retries", "Second and later attempts.", labels=["model"])
         observed = _Observed()
-        unhealthy = Counts(known.model for known in self._known() if not known.watch.is_healthy)
+        unhealthy = Counter(known.model for known in self._known() if not known.watch.is_healthy)
         for model, pool in self._pools.items():
             queue.add_metric([model], pool.num_queued)
             retries.add_metric([model], pool.counters.retries)

@@ -142,7 +142,7 @@ def _answer(ended: Dispatch | Refuse | Fail, last: Relayed | None, call: Call, o
     if last is not None and last.ending in (Ending.COMPLETE, Ending.BROKEN):
         return
     if last is not None and last.ending is Ending.ERROR_STATUS:
-        call.respond(last.status, last.body, last.headers + own)
+        call.respond(last.status, last.body, [*last.headers, *own])
         return
     reason = ended.reason if isinstance(ended, Fail) else "the model server is gone"
     raise ApiError(502, f"the model server could not be reached: {reason}", code="upstream_unreachable")

@@ -8,9 +8,9 @@ elsewhere. The upstream connection is dropped when the relay is cancelled, so a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 import aiohttp
 
@@ -55,14 +55,13 @@ class Ending(Enum):
     """It broke after the answer had begun; the stream was ended with an error event."""
 
 
-@dataclass(slots=True)
-class Relayed:
+class Relayed(NamedTuple):
     """What came of a relay. `body` and `headers` hold an error answer that was kept back."""
 
     ending: Ending
     status: int = 0
     body: bytes = b""
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ()
     detail: str = ""
     is_refused: bool = False
     """Nobody listens there: the connection was refused."""

@@ -30,8 +30,8 @@ def trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]
             traceparent = value
     fresh = b"%072x" % _chance.getrandbits(288)
     span = fresh[:16]
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not request_id or not _REQUEST_ID.fullmatch(request_id):
         request_id = b"req-" + fresh[16:40]
-    if _TRACEPARENT.fullmatch(traceparent):
+    if traceparent and _TRACEPARENT.fullmatch(traceparent):
         return request_id, traceparent[:36] + span + traceparent[52:]
     return request_id, b"00-" + fresh[40:] + b"-" + span + b"-01"

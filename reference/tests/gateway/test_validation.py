@@ -138,11 +138,11 @@ def test_usage_is_read_from_the_end_in_whatever_pieces_it_comes(cuts: list[int])
         watch.feed(raw[start:cut])
         start = cut
 
-    assert (watch.input_tokens, watch.output_tokens, watch.total_tokens) == (12, 34, 46)
+    assert watch.tokens() == (12, 34)
 
 
 def test_an_answer_without_usage_says_nothing() -> None:
     watch = UsageWatch()
     watch.feed(b"data: [DONE]\n\n")
 
-    assert watch.total_tokens is None
+    assert watch.tokens() == (None, None)

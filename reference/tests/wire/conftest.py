@@ -58,7 +58,7 @@ class Between:
             raise
         self.relayed.append(relayed)
         if relayed.ending is Ending.ERROR_STATUS:
-            call.respond(relayed.status, relayed.body, relayed.headers)
+            call.respond(relayed.status, relayed.body, [*relayed.headers])
         elif relayed.ending is Ending.UNREACHABLE:
             call.respond_error(ApiError(502, relayed.detail, code="upstream_unreachable"), [])
 
