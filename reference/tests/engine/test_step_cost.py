@@ -20,6 +20,9 @@ costs = st.builds(
     per_sequence=seconds,
     per_context_token=seconds,
     per_prefill_pair=seconds,
+    sequence_seconds=knots,
+    mixed_overhead=seconds,
+    mixed_context=seconds,
 )
 
 
@@ -43,6 +46,16 @@ def test_token_time_is_straight_between_knots_and_goes_on_with_the_last_slope() 
     assert at == pytest.approx([1.0, 1.0, 1.0, 1.0, 1.5, 2.0, 3.0])
 
 
+@given(cost=costs, batch=st.integers(1, 300), context=st.integers(0, 10**6), prefill=st.integers(1, 5000))
+def test_a_prompt_in_the_step_costs_what_a_mixed_step_costs_more(
+    cost: StepCost, batch: int, context: int, prefill: int
+) -> None:
+    mixed = cost.seconds(batch, batch, context, prefill, 0.0)
+    alone = cost.seconds(batch, batch, context, 0, 0.0)
+    more = cost.per_prefill_token * prefill + cost.mixed_overhead + cost.mixed_context * context
+    assert mixed - alone == pytest.approx(more, rel=1e-9, abs=1e-9 * mixed)
+
+
 def test_the_linear_form_is_what_a_scenario_writes() -> None:
     cost = StepCost.linear(0.01, 0.001, 0.002, 0.003)
     step = cost.seconds(num_sequences=3, num_tokens=12, context_tokens=7, prefill_tokens=10, prefill_pairs=50.0)
@@ -54,7 +67,7 @@ def test_the_linear_form_is_what_a_scenario_writes() -> None:
     [
         ({"overhead": -1.0}, "overhead is -1.0"),
         ({"overhead": "fast"}, "could not convert"),
-        ({"ovrehead": 1.0}, "unknown field 'ovrehead'; known are overhead"),
+        ({"ovrehead": 1.0}, "unknown field 'ovrehead'; known are mixed_context"),
         ({"token_seconds": [[2, 1.0], [1, 1.0]]}, "knot 1.0 after 2.0"),
         ({"token_seconds": [[1, float("nan")]]}, "negative or undefined"),
     ],
