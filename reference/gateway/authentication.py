@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -45,7 +45,7 @@ class Keys:
             (bytes.fromhex(block.sha256), Caller(block.tenant, block.models, block.name)) for block in blocks
         ]
 
-    def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+    def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Return who is asking. Every key is compared, whether or not one has matched.
 
         Raises:
@@ -53,12 +53,7 @@ class Keys:
         """
         if not self._callers:
             return ANYBODY
-        given = b""
-        for name, value in headers:
-            if name == b"authorization":
-                given = value
-                break
-        scheme, _, key = given.partition(b" ")
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
             raise ApiError(401, "no API key: send it as `Authorization: Bearer KEY`", code="missing_api_key")
         digest, found = sha256(key.strip()).digest(), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,12 +38,16 @@ HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/c
 EXPOSED = ("x-request-id", "retry-after")
 """Headers of an answer that a page of another origin may read."""
 TENANT = b"x-windtunnel-tenant"
-PASSED_ON = (
-    b"x-windtunnel-class",
-    b"x-windtunnel-priority",
-    b"x-windtunnel-session",
-    b"x-windtunnel-deadline-seconds",
-    b"x-windtunnel-debug",
+Told = Mapping[bytes, bytes]
+"""A request's headers by name; of one that came twice, the last."""
+PASSED_ON = frozenset(
+    [
+        b"x-windtunnel-class",
+        b"x-windtunnel-priority",
+        b"x-windtunnel-session",
+        b"x-windtunnel-deadline-seconds",
+        b"x-windtunnel-debug",
+    ]
 )
 """What a client may tell the router; who it is, the gateway tells."""
 
@@ -91,19 +95,21 @@ class Gateway:
 
     def caller(self, headers: Headers) -> Caller:
         """Return who is asking."""
-        return self._keys.caller(headers)
+        return self._keys.caller(dict(headers))
 
     async def __call__(self, call: Call) -> None:
         """Serve one request of a hot route, and write its line in the access log."""
         began = time.monotonic()
-        request_id, traceparent = trace_headers(call.headers)
-        own: Headers = [(REQUEST_ID, request_id), *self._for_browsers(call.headers)]
+        told = dict(call.headers)
+        request_id, traceparent = trace_headers(told)
+        own: Headers = [(REQUEST_ID, request_id), *self._for_browsers(told)]
         caller, wanted, usage, problem = None, None, UsageWatch(), ""
         self.metrics.num_in_flight += 1
         try:
-            caller = self._keys.caller(call.headers)
-            wanted = self._check(call, caller)
-            problem = await self._forward(call, wanted, caller, own, traceparent, usage)
+            caller = self._keys.caller(told)
+            wanted = self._check(call, told, caller)
+            to_router = _headers_for_router(told, caller, own[0], traceparent)
+            problem = await self._forward(call, wanted, caller, own, to_router, usage)
         except ApiError as error:
             problem = error.code or error.message
             call.respond_error(error, own)
@@ -131,21 +137,19 @@ class Gateway:
                 problem=problem or None,
             )
 
-    def _check(self, call: Call, caller: Caller) -> Wanted:
+    def _check(self, call: Call, told: Told, caller: Caller) -> Wanted:
         raw = call.body()
-        for name, value in call.headers:
-            if name == b"content-type" and not value.lower().startswith(b"application/json"):
-                text = value.decode("latin-1")
-                raise ApiError(
-                    415, f"the content type is {text}; expected application/json", code="unsupported_media_type"
-                )
+        content_type = told.get(b"content-type", b"application/json")
+        if not content_type.lower().startswith(b"application/json"):
+            text = content_type.decode("latin-1")
+            raise ApiError(415, f"the content type is {text}; expected application/json", code="unsupported_media_type")
         body = read_request(call.path, raw)
         model: str = body["model"]
         caller.require(model)
         return Wanted(model, estimate_tokens(call.path, body), bodies_for(self.settings.aliases, model, body, raw))
 
     async def _forward(
-        self, call: Call, wanted: Wanted, caller: Caller, own: Headers, traceparent: bytes, usage: UsageWatch
+        self, call: Call, wanted: Wanted, caller: Caller, own: Headers, to_router: Headers, usage: UsageWatch
     ) -> str:
         """Reserve, relay, settle. Returns a word for the access log when it did not go well."""
         admission = await self.limits.reserve(caller.tenant, caller.key, wanted.tokens)
@@ -160,7 +164,6 @@ class Gateway:
             nonlocal has_begun
             has_begun = True
 
-        headers = _headers_for_router(call, caller, own[0], traceparent)
         exchange = Exchange()
         self._deadlines.begin(exchange, call.loop)
         try:
@@ -169,7 +172,7 @@ class Gateway:
                     self._upstreams,
                     self.settings.router_url,
                     body,
-                    headers,
+                    to_router,
                     call,
                     extra_headers=own,
                     on_first_byte=began,
@@ -189,11 +192,11 @@ class Gateway:
             used = wanted.tokens if read is None else read + (written or 0)
             self.limits.close(admission, used if has_begun else None)
 
-    def _for_browsers(self, headers: Headers) -> Headers:
+    def _for_browsers(self, told: Told) -> Headers:
         """Let the page that asks read the answer, when it is of an origin that may call."""
         if not self.settings.allowed_origins:
             return []
-        origin = next((value for name, value in headers if name == b"origin"), None)
+        origin = told.get(b"origin")
         if origin is None or not {"*", origin.decode("latin-1")} & {*self.settings.allowed_origins}:
             return []
         exposed = ", ".join(EXPOSED).encode()
@@ -204,10 +207,13 @@ class Gateway:
         ]
 
 
-def _headers_for_router(call: Call, caller: Caller, request_id: tuple[bytes, bytes], traceparent: bytes) -> Headers:
+def _headers_for_router(told: Told, caller: Caller, request_id: tuple[bytes, bytes], traceparent: bytes) -> Headers:
     """Name what goes on: never the client's key."""
-    told = [pair for pair in call.headers if pair[0] in PASSED_ON]
-    return [*told, JSON, request_id, (TRACEPARENT, traceparent), (TENANT, caller.tenant.encode("latin-1", "replace"))]
+    tenant = caller.tenant.encode("latin-1", "replace")
+    headers = [JSON, request_id, (TRACEPARENT, traceparent), (TENANT, tenant)]
+    if not PASSED_ON.isdisjoint(told):
+        headers += [(name, told[name]) for name in sorted(PASSED_ON & told.keys())]
+    return headers
 
 
 def _end(relayed: Relayed, call: Call, own: Headers) -> str:

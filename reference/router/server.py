@@ -76,7 +76,7 @@ class Router:
 
     async def __call__(self, call: Call) -> None:
         """Serve one request of a hot route."""
-        request_id, traceparent = trace_headers(call.headers)
+        request_id, traceparent = trace_headers(dict(call.headers))
         own: Headers = [(REQUEST_ID, request_id), (TRACEPARENT, traceparent)]
         try:
             await self._route(call, own)

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
@@ -50,11 +51,16 @@ class Origin:
 
     def post(self, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
         """Return a POST request as it goes over the wire."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        lines = [f"POST {self.prefix}{path} HTTP/1.1\r\nhost: {host}:{self.port}\r\n".encode()]
+        lines = [_request_line(self, path)]
         lines += [b"%s: %s\r\n" % pair for pair in headers]
         lines += [b"content-length: %d\r\n\r\n" % len(body), body]
         return b"".join(lines)
+
+
+@lru_cache(maxsize=1024)
+def _request_line(origin: Origin, path: str) -> bytes:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return f"POST {origin.prefix}{path} HTTP/1.1\r\nhost: {host}:{origin.port}\r\n".encode()
 
 
 class Listener(Protocol):

@@ -26,6 +26,9 @@ from reference.wire.settings import ServerSettings
 if TYPE_CHECKING:
     import uvicorn
 
+KEEP_ALIVE_SECONDS = 60
+"""How long a connection may be idle."""
+
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -159,7 +162,7 @@ def server_config(application: ASGIApp, routes: CallRoutes | None = None, **more
 
     http: Any = partial(HotProtocol, routes) if routes is not None else "httptools"
     fixed: dict[str, Any] = {"access_log": False, "ws": "none", "server_header": False, "date_header": False}
-    return uvicorn.Config(application, http=http, timeout_keep_alive=60, **fixed, **more)
+    return uvicorn.Config(application, http=http, timeout_keep_alive=KEEP_ALIVE_SECONDS, **fixed, **more)
 
 
 def _code_of(status: int) -> str | None:

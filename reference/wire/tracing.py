@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 REQUEST_ID = b"x-request-id"
 TRACEPARENT = b"traceparent"
@@ -17,17 +17,12 @@ _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+def trace_headers(headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
     """Return (request id, traceparent) to pass on: those that came when they are well-formed, else new ones.
 
     The parent id is a new one in any case: each hop is a span of the trace.
     """
-    request_id, traceparent = b"", b""
-    for name, value in headers:
-        if name == REQUEST_ID:
-            request_id = value
-        elif name == TRACEPARENT:
-            traceparent = value
+    request_id, traceparent = headers.get(REQUEST_ID, b""), headers.get(TRACEPARENT, b"")
     fresh = b"%072x" % _chance.getrandbits(288)
     span = fresh[:16]
     if not request_id or not _REQUEST_ID.fullmatch(request_id):

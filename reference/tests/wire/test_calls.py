@@ -7,7 +7,7 @@ import asyncio
 import orjson
 import pytest
 
-from reference.wire import http_server
+from reference.wire import http_server, serving
 from reference.wire.relay import Ending
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
@@ -222,6 +222,23 @@ async def test_a_client_that_takes_nothing_for_too_long_is_let_go(wire, monkeypa
         _, writer = await asyncio.open_connection("127.0.0.1", middle.port, limit=2**16)
         writer.write(wire.request())
         await until(lambda: middle.left == [wire.path])
+        writer.close()
+
+
+async def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_idle(wire, monkeypatch) -> None:
+    monkeypatch.setattr(serving, "KEEP_ALIVE_SECONDS", 0.3)
+    slow = wire.saying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"{", b"}", then_close=False, pause=0.2)
+    async with wire.between() as middle:
+        middle.session = slow
+        reader, writer = await asyncio.open_connection("127.0.0.1", middle.port)
+        for _ in range(4):
+            # an answer takes longer than a connection may be idle, and so do all of them with their pauses
+            writer.write(wire.request())
+            assert b"200 OK" in await reader.readuntil(b"{}")
+            await asyncio.sleep(0.15)
+        idle_since = asyncio.get_running_loop().time()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert asyncio.get_running_loop().time() - idle_since < 1
         writer.close()
 
 

@@ -95,7 +95,7 @@ class BertWorker:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a hot route."""
         began, path = time.monotonic(), scope["path"]
-        request_id, _ = trace_headers(scope["headers"])
+        request_id, _ = trace_headers(dict(scope["headers"]))
         headers = [(REQUEST_ID, request_id)]
         self.metrics.running.inc()
         status = 500

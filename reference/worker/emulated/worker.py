@@ -97,7 +97,7 @@ class EmulatedWorker:
         if path.endswith(("/embeddings", "/classify")):
             await self._vectors(path, body, send)
             return
-        name = trace_headers(scope["headers"])[0].decode()
+        name = trace_headers(dict(scope["headers"]))[0].decode()
         await self._complete(name, body, send, timing, trouble, is_chat=path.endswith("/chat/completions"))
 
     async def _complete(

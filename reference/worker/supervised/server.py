@@ -82,7 +82,7 @@ class SupervisedWorker:
     async def __call__(self, call: Call) -> None:
         """Relay one request of a hot route to the engine."""
         began = time.monotonic()
-        request_id, traceparent = trace_headers(call.headers)
+        request_id, traceparent = trace_headers(dict(call.headers))
         own: Headers = [(REQUEST_ID, request_id)]
         headers: Headers = [JSON, (REQUEST_ID, request_id), (TRACEPARENT, traceparent)]
         exchange = Exchange()
