@@ -151,6 +151,35 @@ def test_a_connection_cut_on_the_way_leaves_nothing_to_load_and_the_next_pull_re
     assert_complete(volume)
 
 
+def test_a_slow_store_takes_longer_than_one_answer_may_and_the_model_arrives(
+    bucket: str, s3_port: int, tmp_path: Path
+) -> None:
+    throttle = Throttle(s3_port, bytes_per_second=4_500_000)
+    volume = Volume(tmp_path / "model", "tiny")
+    began = time.monotonic()
+
+    pull(s3(bucket, throttle.port, timeout_seconds=1.8, retry_seconds=0.5), volume)
+
+    throttle.close()
+    assert time.monotonic() - began > 1.8
+    assert_complete(volume)
+
+
+def test_a_store_that_no_longer_sends_is_given_up_and_leaves_nothing_to_load(
+    bucket: str, s3_port: int, tmp_path: Path
+) -> None:
+    throttle = Throttle(s3_port, bytes_per_second=20_000)
+    volume = Volume(tmp_path / "model", "tiny")
+    began = time.monotonic()
+
+    with pytest.raises(failure.SourceUnreachable):
+        pull(s3(bucket, throttle.port, timeout_seconds=1, retry_seconds=0.5), volume)
+
+    throttle.close()
+    assert time.monotonic() - began < 15
+    assert not volume.model_directory.exists()
+
+
 def test_a_puller_killed_half_way_leaves_nothing_to_load_and_its_successor_resumes(
     bucket: str, s3_port: int, tmp_path: Path
 ) -> None:
