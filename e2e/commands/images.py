@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import typer
 from sim.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 BUILD_SECONDS = 3600.0
 
@@ -53,6 +52,7 @@ def build_images(
     """
     from e2e.images.catalogue import checkout, named
     from e2e.images.docker import build, build_command, inspect, pip_arguments
+    from e2e.images.sources import pip_settings, revision
 
     root, wanted = checkout(), named(names or ())
     for image in wanted:
@@ -60,7 +60,7 @@ def build_images(
             told = f"has {', '.join(image.variants)}" if image.variants else "has none"
             raise InputError(f"--variant {variant}: {image.name} {told}")
     chosen = tag or version("windtunnel")
-    arguments = {"VERSION": chosen, "REVISION": _revision(root), **pip_arguments(os.environ, _pip_settings())}
+    arguments = {"VERSION": chosen, "REVISION": revision(root), **pip_arguments(os.environ, pip_settings())}
     for image in wanted:
         reference = f"{prefix}/{image.name}:{chosen}"
         own = {image.base_argument: base} if base else {}
@@ -102,27 +102,3 @@ def list_images(tag: Tag = None, prefix: Prefix = "windtunnel") -> None:
             found["Config"].get("User") or "root",
         )
     Console().print(table)
-
-
-def _revision(root: Path) -> str:
-    """Return the commit that is built, marked when files differ from it."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    except FileNotFoundError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def _pip_settings() -> dict[str, str]:
-    """Return pip's own settings by name; none where there is no pip."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60, check=False
-    )
-    pairs = (line.partition("=") for line in done.stdout.splitlines())
-    return {name: value.strip("'\"") for name, _, value in pairs}
