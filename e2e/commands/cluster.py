@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sim.experiment.errors import InputError
-
-if TYPE_CHECKING:
-    from e2e.cluster.place import Place
-    from e2e.cluster.stages import Stage
 
 FAILED = 1
 
@@ -55,6 +50,7 @@ def up(
 
     windtunnel cluster up --components old-ingress.yaml --workers 1
     """
+    from e2e.cluster.ascent import stages_of
     from e2e.cluster.nodes import Nodes
     from e2e.cluster.place import API_HOST, PAGE_HOST, Place
     from e2e.cluster.programs import StageFailed
@@ -67,7 +63,7 @@ def up(
     nodes = Nodes(place, node_image or f"kindest/node:{versions['kubernetes'].version}", workers, api_port)
     began = time.monotonic()
     try:
-        stages = _stages(place, nodes, versions, rebuild=rebuild, fresh=fresh)
+        stages = stages_of(place, nodes, versions, rebuild=rebuild, fresh=fresh)
         run(stages)
         door = require_door(place)
     except StageFailed as error:
@@ -138,42 +134,3 @@ def logs(
         raise InputError(f"--out {out}: there is no directory {out.parent}")
     names = bundle(Place.of(name, kubeconfig), out)
     typer.echo(f"{out}: {len(names)} files")
-
-
-def _stages(place: Place, nodes: object, versions: object, *, rebuild: bool, fresh: bool) -> list[Stage]:
-    from e2e.cluster.loading import Images
-    from e2e.cluster.nodes import Nodes
-    from e2e.cluster.platform import Platform
-    from e2e.cluster.preflight import look
-    from e2e.cluster.programs import StageFailed
-    from e2e.cluster.stack import Stack
-    from e2e.cluster.stages import Clock, Stage
-
-    assert isinstance(nodes, Nodes)
-    assert isinstance(versions, dict)
-
-    def preflight(_: Clock) -> str:
-        findings = []
-        for finding in look(place.programs, nodes.api_port):
-            findings.append(finding)
-            if finding.advice:
-                print(f"      {finding.what}: {finding.seen}: {finding.advice}", file=sys.stderr, flush=True)
-        fatal = [finding for finding in findings if finding.advice and finding.is_fatal]
-        if fatal:
-            raise StageFailed("; ".join(f"{finding.what}: {finding.seen}" for finding in fatal))
-        if fresh:
-            nodes.delete()
-        return ", ".join(f"{finding.what} {finding.seen}" for finding in findings)
-
-    stack = Stack(place, versions)
-    own = [
-        Stage("preflight", 120, preflight),
-        Stage("cluster", 300, nodes.make),
-        Stage("images", 1500, Images(place, rebuild).bring),
-    ]
-    shared = [
-        Stage("platform", 420, Platform(place, versions).install),
-        Stage("stack", 300, stack.install),
-        Stage("first token", 120, stack.first_token),
-    ]
-    return shared if place.given is not None else own + shared

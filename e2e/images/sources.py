@@ -10,9 +10,11 @@ BUILT_FROM = ("reference", "pyproject.toml", "constraints.txt", "LICENSE")
 
 
 def revision(root: Path) -> str:
-    """Return the commit that is built, marked when files differ from it."""
-    told = _git(root, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
-    return told[1].strip() or "unknown"
+    """Return the commit that is built, marked when what images are built from differs from it."""
+    commit = _git(root, "rev-parse", "HEAD")[1].strip()
+    if not commit:
+        return "unknown"
+    return commit + ("-dirty" if _git(root, "status", "--porcelain", "--", *BUILT_FROM)[1].strip() else "")
 
 
 def is_built_from(root: Path, built: str) -> bool:
