@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Serve a scenario's cluster on loopback until Ctrl-C.",
     "reach": "Who can reach whom under network policies, predicted and measured.",
     "plan": "Find the cheapest cluster that meets a scenario's SLOs.",
+    "fidelity": "How right the simulator is: its predictions held against measured rows.",
     "images": "Build the container images of the reference stack, or list them.",
     "cluster": "The stack on a kind cluster: make it, look at it, take it down.",
 }

@@ -1,0 +1,93 @@
+"""What operator times leave out, as four explicit numbers, and how they are fitted and carried over.
+
+seconds of a step  = overhead + decode · (graphed part and context) + prefill · (the rest)
+TTFT of a request  = what the engine's queue and steps make of it + request_seconds
+
+A correction is fitted to the rows of one group (engine, GPU, model, harness) and never used on them: a held-out group
+is predicted with what its relatives say. Relatives are the groups of the same engine, harness and model on another GPU;
+where there is none, all groups of the same engine and harness with another model; where there is none, of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+
+from reference.engine import StepCost
+from sim.hardware.profile import Profile
+
+Group = tuple[str, str, str, str]
+"""Engine, GPU, family of the model, harness."""
+
+GRAPHED_TOKENS: Final = 256
+"""Knots up to here are a step of decodes; see `sim.hardware.operator_tables`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What is put on top of operator times. Scales are ratios, the others seconds."""
+
+    decode: float = 1.0
+    prefill: float = 1.0
+    overhead: float = 0.0
+    """Host time of a step that the GPU does not hide: scheduling, input preparation, sampling, hand-over."""
+    request_seconds: float = 0.0
+    """Parsing, tokenising and the network, per request."""
+
+    def applied_to(self, profile: Profile) -> StepCost:
+        """Give the profile's step cost with this on top."""
+        cost = profile.cost
+        highest, knots = 0.0, []
+        for tokens, seconds in cost.token_seconds:
+            scaled = seconds * (self.decode if tokens <= GRAPHED_TOKENS else self.prefill)
+            highest = max(highest, scaled)
+            knots.append((tokens, highest))
+        return StepCost(
+            overhead=cost.overhead + self.overhead,
+            token_seconds=tuple(knots),
+            per_context_token=cost.per_context_token * self.decode,
+            per_prefill_token=cost.per_prefill_token * self.prefill,
+            per_prefill_pair=cost.per_prefill_pair * self.prefill,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """A held-out group's correction: from whom, and how they are related."""
+
+    correction: Correction
+    held_out: str
+    """GPU: the model was fitted on another one. MODEL: the engine was fitted with other models."""
+    relatives: tuple[Group, ...]
+
+
+GPU: Final = "GPU"
+MODEL: Final = "model"
+
+
+def inherited(group: Group, fitted: Mapping[Group, Correction]) -> Inherited:
+    """Give what a group's relatives say about it: the median of each number.
+
+    Raises:
+        KeyError: the group has no relative at all.
+    """
+    engine, _, family, harness = group
+    others = sorted(other for other in fitted if other != group and other[0] == engine)
+    twins = [other for other in others if other[2] == family and other[3] == harness]
+    if twins:
+        return Inherited(correction=_middle([fitted[twin] for twin in twins]), held_out=GPU, relatives=tuple(twins))
+    strangers = [other for other in others if other[2] != family]
+    near = [other for other in strangers if other[3] == harness] or strangers
+    if not near:
+        raise KeyError(f"{group}: no other group of this engine was fitted")
+    return Inherited(correction=_middle([fitted[other] for other in near]), held_out=MODEL, relatives=tuple(near))
+
+
+def _middle(corrections: Sequence[Correction]) -> Correction:
+    return Correction(**{name: float(np.median([getattr(one, name) for one in corrections])) for name in NAMES})
+
+
+NAMES: Final = tuple(field.name for field in fields(Correction))

@@ -1,0 +1,37 @@
+"""A measured row as the simulator predicts it: the row's loop, flown through the engine at corrected operator times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sim.fidelity.closed_loop import fly
+from sim.fidelity.correction import Correction
+from sim.fidelity.harness import loop_of, profile_of, settings_of, tokens_before_first
+from sim.fidelity.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """Means over the row's requests, in seconds."""
+
+    ttft: float
+    tpot: float
+
+    def e2e(self, output_tokens: float) -> float:
+        """From sending to the last token of an answer of so many tokens."""
+        return self.ttft + self.tpot * max(0.0, output_tokens - 1)
+
+
+def predict(row: Row, correction: Correction, *, with_streaming: bool = True) -> Predicted:
+    """Fly the row's clients against one replica.
+
+    A first chunk of n tokens comes n - 1 steps later than the first token; `with_streaming` counts them.
+
+    Raises:
+        HardwareError: there are no operator times for the row.
+    """
+    profile = profile_of(row)
+    loop = replace(loop_of(row), request_seconds=correction.request_seconds)
+    times = fly(settings_of(row, profile), correction.applied_to(profile), loop)
+    waits = tokens_before_first(row) - 1 if with_streaming else 0
+    return Predicted(ttft=times.mean_ttft + waits * times.mean_tpot, tpot=times.mean_tpot)
