@@ -17,6 +17,7 @@ up to 2**17 s (36 hours) a tick count is exact as a float, too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,7 +52,7 @@ class StepCost:
             if not getattr(self, name) >= 0:
                 raise EngineError(f"step cost: {name} is {getattr(self, name)}; it must be 0 or more")
         for name, knots in (("token_seconds", self.token_seconds), ("sequence_seconds", self.sequence_seconds)):
-            for (left, _), (right, _) in zip(knots, knots[1:], strict=False):
+            for (left, _), (right, _) in itertools.pairwise(knots):
                 if left >= right:
                     raise EngineError(f"step cost: {name} has knot {right} after {left}; knots must ascend")
             if any(not value >= 0 for _, value in knots):

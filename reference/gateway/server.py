@@ -35,6 +35,8 @@ from reference.wire.serving import ASGIApp, WithCalls, new_application
 from reference.wire.tracing import REQUEST_ID, TRACEPARENT, trace_headers
 
 HOT_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
+PAUSES_SECONDS = (0.05, 0.25)
+"""Before a router is asked again that could not be reached, or was lost before it had said anything."""
 EXPOSED = ("x-request-id", "retry-after")
 """Headers of an answer that a page of another origin may read."""
 TENANT = b"x-windtunnel-tenant"
@@ -168,17 +170,22 @@ class Gateway:
         self._deadlines.begin(exchange, call.loop)
         try:
             for body in wanted.bodies:
-                relayed = await relay(
-                    self._upstreams,
-                    self.settings.router_url,
-                    body,
-                    to_router,
-                    call,
-                    extra_headers=own,
-                    on_first_byte=began,
-                    watch=usage.feed,
-                    exchange=exchange,
-                )
+                for pause in (*PAUSES_SECONDS, None):
+                    relayed = await relay(
+                        self._upstreams,
+                        self.settings.router_url,
+                        body,
+                        to_router,
+                        call,
+                        extra_headers=own,
+                        on_first_byte=began,
+                        watch=usage.feed,
+                        exchange=exchange,
+                    )
+                    if pause is None or exchange.is_abandoned or relayed.ending is not Ending.UNREACHABLE:
+                        break
+                    # the router behind its service's address may be another one the next time
+                    await asyncio.sleep(pause)
                 if exchange.is_abandoned or not is_away(relayed):
                     break
             if exchange.is_abandoned and relayed.ending is Ending.UNREACHABLE:

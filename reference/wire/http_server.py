@@ -331,7 +331,7 @@ class HotProtocol(HttpToolsProtocol):
             self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
-        """Go on as uvicorn does, with one timer for many answers: to look when it rings costs less than one for each."""
+        """Go on as uvicorn does, with one timer for many answers: to look when it rings costs less than one each."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
