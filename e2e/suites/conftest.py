@@ -129,15 +129,15 @@ def flown(pytestconfig: pytest.Config, request: pytest.FixtureRequest, figure: A
 
 @pytest.fixture(scope="session")
 def settled(kubectl: Kubectl) -> Callable[[], None]:
-    """Wait until every workload of the stack is whole again."""
+    """Wait until every workload of the stack, and its front door, is whole again."""
 
     def wait() -> None:
         deadline = time.monotonic() + 180
         while True:
-            found = json.loads(kubectl("get", "deployments", "-o", "json"))["items"]
             lacking = [
                 one["metadata"]["name"]
-                for one in found
+                for namespace in (NAMESPACE, "ingress-nginx")
+                for one in json.loads(kubectl("get", "deployments", "-o", "json", namespace=namespace))["items"]
                 if one["status"].get("availableReplicas", 0) < one["spec"]["replicas"]
                 or one["status"].get("updatedReplicas", 0) < one["spec"]["replicas"]
                 or one["status"].get("replicas", 0) != one["spec"]["replicas"]
