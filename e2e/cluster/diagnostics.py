@@ -27,11 +27,14 @@ QUESTIONS = {
 }
 
 
-def bundle(place: Place, target: Path) -> list[str]:
-    """Write the bundle, a .tar.gz; return the names of what is in it. What cannot be had is there as the reason why."""
+def bundle(place: Place, target: Path, more: tuple[str, ...] = ()) -> list[str]:
+    """Write the bundle, a .tar.gz, with the logs of the stack's namespaces and `more`; return the names of its files.
+
+    What cannot be had is there as the reason why.
+    """
     names = []
     with tarfile.open(target, "w:gz") as archive:
-        for name, text in _all(place):
+        for name, text in _all(place, (*NAMESPACES, *more)):
             raw = text.encode()[-MAX_BYTES:]
             entry = tarfile.TarInfo(name)
             entry.size, entry.mtime = len(raw), int(time.time())
@@ -40,9 +43,9 @@ def bundle(place: Place, target: Path) -> list[str]:
     return names
 
 
-def _all(place: Place) -> list[tuple[str, str]]:
+def _all(place: Place, namespaces: tuple[str, ...]) -> list[tuple[str, str]]:
     found = [(name, _told(place, *question)) for name, question in QUESTIONS.items()]
-    for namespace in NAMESPACES:
+    for namespace in namespaces:
         for pod in _pods(place, namespace):
             for which, more in (("", ()), ("-before", ("--previous",))):
                 text = _told(place, "logs", "-n", namespace, pod, "--all-containers", f"--tail={TAIL_LINES}", *more)

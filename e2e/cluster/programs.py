@@ -33,6 +33,11 @@ class Programs:
 
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """This process's own environment, and what is added to it."""
+        return {**os.environ, **self.environment}
+
     def ask(self, *command: str, seconds: float = 60, given: str | None = None) -> Answer:
         """Run a program to its end, whatever its exit code.
 
@@ -46,7 +51,7 @@ class Programs:
                 capture_output=True,
                 text=True,
                 timeout=max(1.0, seconds),
-                env={**os.environ, **self.environment},
+                env=self.whole_environment,
                 check=False,
             )
         except FileNotFoundError as error:

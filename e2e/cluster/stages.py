@@ -55,8 +55,10 @@ class Done:
     told: str
 
 
-def run(stages: Sequence[Stage], say: Callable[[str], None] | None = None) -> list[Done]:
-    """Run stages in order, saying how each went.
+def run(
+    stages: Sequence[Stage], say: Callable[[str], None] | None = None, *, on_begin: Callable[[str], None] | None = None
+) -> list[Done]:
+    """Run stages in order, saying how each went. `on_begin` is told a stage's name before it begins.
 
     Raises:
         StageFailed: one could not be completed; its name and what was seen last are in the message.
@@ -65,6 +67,8 @@ def run(stages: Sequence[Stage], say: Callable[[str], None] | None = None) -> li
     done = []
     for number, stage in enumerate(stages, 1):
         say(f"[{number}/{len(stages)}] {stage.name} (at most {stage.seconds:.0f} s)")
+        if on_begin is not None:
+            on_begin(stage.name)
         began = time.monotonic()
         clock = Clock(began + stage.seconds)
         try:

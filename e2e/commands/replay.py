@@ -9,6 +9,7 @@ import tempfile
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from e2e.shipped import find_scenario
 from sim.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from e2e.rungs import Target
+    from e2e.rungs import OnCluster, Target
     from sim.experiment.record import RunRecord
     from sim.experiment.scenario import LoadedScenario
     from sim.experiment.workload import Workload
@@ -26,10 +27,21 @@ if TYPE_CHECKING:
 EXIT_FAILED, EXIT_INVALID = 1, 3
 
 
+class Keep(StrEnum):
+    """Whether what was made on a cluster for a flight stays there."""
+
+    NEVER = "never"
+    FAILED = "failed"
+    ALWAYS = "always"
+
+
 def replay(
     scenario: Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")],
     on: Annotated[
-        str, typer.Option(help="where to fly: sim, local, or the URL of an OpenAI-compatible endpoint", metavar="RUNG")
+        str,
+        typer.Option(
+            help="where to fly: sim, local, kind, or the URL of an OpenAI-compatible endpoint", metavar="RUNG"
+        ),
     ] = "sim",
     override: Annotated[
         list[str] | None,
@@ -42,6 +54,13 @@ def replay(
     ] = None,
     model: Annotated[str | None, typer.Option(help="for a URL: ask for this model instead of the scenario's")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="for a URL: trust any certificate")] = False,
+    cluster: Annotated[str, typer.Option(help="for kind: the cluster's name; made if it is not there")] = "windtunnel",
+    kubeconfig: Annotated[Path | None, typer.Option(help="for kind: an existing cluster instead")] = None,
+    components: Annotated[Path | None, typer.Option(help="for kind: other versions of the platform")] = None,
+    keep: Annotated[
+        Keep, typer.Option(help="for kind: leave what was made for the flight there: never, failed or always")
+    ] = Keep.NEVER,
+    reuse: Annotated[bool, typer.Option("--reuse", help="for kind: take the cluster as it is")] = False,
     trace: Annotated[
         Path | None, typer.Option(help="write a timeline for ui.perfetto.dev here (.json or .json.gz)")
     ] = None,
@@ -58,9 +77,11 @@ def replay(
 
     windtunnel replay first_flight --on local --set 'workload.trace.window=[10m,12m]'
 
+    windtunnel replay first_flight --on kind --set 'workload.trace.window=[10m,12m]'
+
     windtunnel replay my.yaml --on http://gpu-node:8000
     """
-    from e2e.rungs import Target, require_rung
+    from e2e.rungs import OnCluster, Target, require_rung
     from sim.experiment.generate import build_workload
     from sim.experiment.scenario import load
 
@@ -73,7 +94,8 @@ def replay(
     typer.echo(f"{loaded.scenario.name} on {on}: {_what_flies(workload)}", err=True)
     with kept_logs(directory) as logs:
         target = Target(api_key, model, verify_tls=not insecure)
-        record = _fly(loaded, workload, on, logs, seed, target, with_steps=trace is not None)
+        ground = OnCluster(cluster, kubeconfig, components, keep.value, reuse)
+        record = _fly(loaded, workload, on, logs, seed, target, ground, with_steps=trace is not None)
         summary = write_run(record, loaded, directory, logs)
     if trace is not None:
         from sim.experiment.report.perfetto import write_trace
@@ -101,6 +123,7 @@ def _fly(
     logs: Path,
     seed: int | None,
     target: Target,
+    cluster: OnCluster,
     *,
     with_steps: bool = False,
 ) -> RunRecord:
@@ -109,7 +132,15 @@ def _fly(
 
     with shown(f"{loaded.scenario.name} on {on}") as progress:
         return fly(
-            loaded, on, progress, out_dir=logs, seed=seed, target=target, workload=workload, with_steps=with_steps
+            loaded,
+            on,
+            progress,
+            out_dir=logs,
+            seed=seed,
+            target=target,
+            cluster=cluster,
+            workload=workload,
+            with_steps=with_steps,
         )
 
 

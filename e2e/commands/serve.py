@@ -44,7 +44,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch, Crew(logs or Path(scratch)) as crew:
         stack = add_stack(crew, loaded, gateway_port=port)
         page = add_page(crew, stack)
-        stack.start(crew)
+        stack.start()
         crew.start(page)
         crew.wait_until_ready([page])
         _stay(stack, page, _welcome(stack, page.url, loaded.scenario.cluster.pools[0].model))

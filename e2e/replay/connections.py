@@ -110,12 +110,14 @@ class TlsWire:
 class Connections:
     """A pool that grows as needed. `get_socket` hands a wire out; its response returns it, or releases it spoilt."""
 
-    def __init__(self, address: Address, *, connect_seconds: float, verify_tls: bool) -> None:
+    def __init__(
+        self, address: Address, *, connect_seconds: float, verify_tls: bool, authority: str = "", connect_to: str = ""
+    ) -> None:
         self._address = address
         self._connect_seconds = connect_seconds
         self._idle: deque[tuple[float, Wire | TlsWire]] = deque()
-        self._resolved = gevent.socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
-        self._tls = _tls_context(verify_tls) if address.is_tls else None
+        self._resolved = gevent.socket.getaddrinfo(connect_to or address.host, address.port, 0, socket.SOCK_STREAM)
+        self._tls = _tls_context(verify_tls, authority) if address.is_tls else None
 
     def get_socket(self) -> Wire | TlsWire:
         """Return a connection, the one used last if it is still good, else a new one.
@@ -160,10 +162,13 @@ class Connections:
         raise failure or OSError(f"{self._address.host} has no address")
 
 
-def _tls_context(verify: bool) -> Any:
+def _tls_context(verify: bool, authority: str) -> Any:
     # create_default_context would make the standard library's, whose sockets block the whole loop
     context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_CLIENT)
-    context.load_default_certs()
+    if authority:
+        context.load_verify_locations(authority)
+    else:
+        context.load_default_certs()
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

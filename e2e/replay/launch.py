@@ -55,6 +55,8 @@ def replay(
     stall_seconds: float = 60.0,
     overtime_seconds: float = 120.0,
     verify_tls: bool = True,
+    authority: Path | None = None,
+    connect_to: str = "",
     num_senders: int | None = None,
 ) -> ReplayResult:
     """Send every request of a workload to an OpenAI-compatible endpoint when the workload says, and record what came.
@@ -63,7 +65,8 @@ def replay(
     a prefix cache warmed by an earlier run does not help this one; prompts that share a prefix still do.
     `exact_lengths` asks for as many output tokens as the workload has, in words that not every server knows. `out_dir`
     keeps the senders' logs (None: nowhere). `on_start` is told the run's zero on the monotonic clock, a moment ahead.
-    `progress` is told the share of the window that has passed.
+    `progress` is told the share of the window that has passed. `authority` is the certificate by which the endpoint is
+    trusted (None: the system's); `connect_to` an address to use instead of the one that its name resolves to.
 
     Raises:
         InputError: locust is not installed, or the URL cannot be used. ReplayError: the sender broke.
@@ -79,6 +82,8 @@ def replay(
         overtime_seconds=overtime_seconds,
         duration_seconds=workload.duration_seconds,
         verify_tls=verify_tls,
+        authority=str(authority or ""),
+        connect_to=connect_to,
         keys=tuple(sorted(set(keys.values()))),
     )
     with ExitStack() as stack:

@@ -34,6 +34,10 @@ class Settings:
     """How long after the window open requests are waited for; then they are cancelled."""
     duration_seconds: float = 0.0
     verify_tls: bool = True
+    authority: str = ""
+    """A file with the certificate by which the endpoint is trusted; empty: the system's."""
+    connect_to: str = ""
+    """The address that is connected to instead of the one that the URL's host resolves to."""
     keys: tuple[str, ...] = ()
     """API keys; a request names its own by position, -1 for none."""
 

@@ -40,7 +40,11 @@ class Sender:
         address = address_of(settings.base_url)
         self._settings = settings
         self._connections = Connections(
-            address, connect_seconds=settings.connect_seconds, verify_tls=settings.verify_tls
+            address,
+            connect_seconds=settings.connect_seconds,
+            verify_tls=settings.verify_tls,
+            authority=settings.authority,
+            connect_to=settings.connect_to,
         )
         self._heads = [head_of(address, settings.path, key) for key in (*settings.keys, None)]
         self._open: dict[Any, Wire | TlsWire] = {}

@@ -17,6 +17,8 @@ from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.workload import Workload
 
+RUNGS = ("sim", "local", "kind")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -27,6 +29,25 @@ class Target:
     verify_tls: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class OnCluster:
+    """Which cluster the kind rung flies on, and what is left there afterwards."""
+
+    name: str = "windtunnel"
+    kubeconfig: Path | None = None
+    """An existing cluster's."""
+    components: Path | None = None
+    """Other versions of the platform's components."""
+    keep: str = "never"
+    """`never`, `failed` or `always`: whether what was made for a flight stays."""
+    reuse: bool = False
+    """The cluster is taken as it is: nothing is built, loaded or installed."""
+
+    def keeps(self, *, has_failed: bool) -> bool:
+        """Say whether what was made stays."""
+        return self.keep == "always" or (self.keep == "failed" and has_failed)
+
+
 def fly(
     loaded: LoadedScenario,
     on: str,
@@ -35,10 +56,11 @@ def fly(
     out_dir: Path | None = None,
     seed: int | None = None,
     target: Target | None = None,
+    cluster: OnCluster | None = None,
     workload: Workload | None = None,
     with_steps: bool = False,
 ) -> RunRecord:
-    """Fly a scenario on a rung: `sim`, `local`, or the URL of an OpenAI-compatible endpoint.
+    """Fly a scenario on a rung: `sim`, `local`, `kind`, or the URL of an OpenAI-compatible endpoint.
 
     `out_dir` is where a rung of processes keeps its logs while it flies; None: a temporary directory. `workload` is the
     scenario's, where the caller has built it. `with_steps` has the record hold the steps of engines, where the rung can
@@ -59,6 +81,10 @@ def fly(
             from e2e.rungs.local import fly as fly_local
 
             return fly_local(loaded, workload, directory, progress, seed=seed)
+        if on == "kind":
+            from e2e.rungs.kind.rung import fly as fly_on_kind
+
+            return fly_on_kind(loaded, workload, directory, progress, cluster or OnCluster(), seed=seed)
         from e2e.rungs.url import fly as fly_url
 
         return fly_url(loaded, workload, on, directory, progress, target or Target())
@@ -70,11 +96,9 @@ def require_rung(on: str) -> None:
     Raises:
         InputError: it is none, or not from here.
     """
-    known = "sim, local, or a URL such as http://gpu-node:8000"
-    if on == "kind":
-        raise InputError(f"--on kind: not run here, because a cluster is flown at by its address; expected {known}")
-    if on not in ("sim", "local") and not on.startswith(("http://", "https://")):
-        close = get_close_matches(on, ["sim", "local"], 1, 0.5)
+    known = "sim, local, kind, or a URL such as http://gpu-node:8000"
+    if on not in RUNGS and not on.startswith(("http://", "https://")):
+        close = get_close_matches(on, RUNGS, 1, 0.5)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise InputError(f"--on {on}: there is no such rung{hint}; expected {known}")
 

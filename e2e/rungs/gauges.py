@@ -6,10 +6,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Generic
 
 from e2e.rungs.pages import gauges
-from e2e.rungs.processes import Process
-from e2e.rungs.stack import Stack
+from e2e.rungs.parts import Deployed, S, Server
 
 Samples = list[tuple[float, str, str, float]]
 
@@ -25,10 +25,10 @@ _SERVER_GAUGES = {
 }
 
 
-class GaugeWatch:
+class GaugeWatch(Generic[S]):
     """A thread that samples from zero until it is stopped. A component that does not answer has no sample then."""
 
-    def __init__(self, stack: Stack, interval: float) -> None:
+    def __init__(self, stack: Deployed[S], interval: float) -> None:
         self.samples: Samples = []
         self._stack = stack
         self._interval = interval
@@ -63,12 +63,12 @@ class GaugeWatch:
                 self.samples += self._servers(at)
                 number = max(number + 1, int((time.monotonic() - self._zero) / self._interval))
 
-    def _worker(self, at: float, worker: Process) -> Samples:
-        found = gauges(worker.url)
+    def _worker(self, at: float, worker: Server) -> Samples:
+        found = gauges(worker.page())
         return [
             (at, f"replica/{worker.name}", measure, found[m]) for m, measure in _WORKER_GAUGES.items() if m in found
         ]
 
     def _servers(self, at: float) -> Samples:
-        found = gauges(self._stack.router.url) | gauges(self._stack.gateway.url)
+        found = gauges(self._stack.router.page()) | gauges(self._stack.gateway.page())
         return [(at, who, measure, found[name]) for name, (who, measure) in _SERVER_GAUGES.items() if name in found]

@@ -7,13 +7,12 @@ differs between the two records is the wire, the servers and the machine.
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2e.progress import Progress
 from e2e.rungs import real_workers
+from e2e.rungs.busy import CpuBusy
 from e2e.rungs.processes import Crew
 from e2e.rungs.stack import Stack, add_stack
 from sim.experiment.errors import InputError
@@ -61,12 +60,12 @@ def fly(
     )
     with Crew(out_dir) as crew:
         stack = add_stack(crew, loaded)
-        starting_seconds = stack.start(crew)
+        starting_seconds = stack.start()
         wording = wording_of(scenario, stack)
         gauges = GaugeWatch(stack, scenario.measure.sample_interval)
         mischief = Mischief(scenario, crew, stack, starting_seconds)
         scaling = Scaling(crew, stack, starting_seconds)
-        busy = _CpuBusy()
+        busy = CpuBusy()
 
         def on_start(zero: float) -> None:
             gauges.start(zero)
@@ -93,10 +92,10 @@ def fly(
         record.samples = gauges.samples
         record.events = sorted([*mischief.events, *scaling.events], key=lambda event: event["at"])
         record.decisions = read_decisions(out_dir / "decisions.jsonl", result.zero)
-        _attribute(record)
+        attribute(record)
         seconds = scaling.replica_seconds(result.wall_seconds)
         record.facts["replica_seconds"] = seconds
-        record.facts["cost_per_hour"] = _cost_per_hour(scenario, seconds, result.wall_seconds)
+        record.facts["cost_per_hour"] = cost_per_hour(scenario, seconds, result.wall_seconds)
     return record
 
 
@@ -139,7 +138,7 @@ def _decision(entry: dict[str, Any], zero: float) -> Any:
     return entry["at"] - zero, int(index), entry["attempt"], entry["endpoint"], entry["reason"], scores
 
 
-def _attribute(record: RunRecord) -> None:
+def attribute(record: RunRecord) -> None:
     """Say which attempt and endpoint a request had, also where its answer did not: the log knows of all of them."""
     attempts, endpoints = record.requests["attempts"], record.requests["endpoint"]
     for _, index, attempt, endpoint, _, _ in record.decisions:
@@ -157,7 +156,7 @@ def _require_servers() -> None:
         ) from error
 
 
-def _cost_per_hour(scenario: Scenario, seconds: dict[str, float], flown: float) -> float | None:
+def cost_per_hour(scenario: Scenario, seconds: dict[str, float], flown: float) -> float | None:
     """Return what the replicas cost in the mean, in US dollars; None when a pool names no GPU."""
     from sim.cluster.machines import machine_for
 
@@ -168,30 +167,3 @@ def _cost_per_hour(scenario: Scenario, seconds: dict[str, float], flown: float) 
             return None
         cost += price * seconds[pool.name or pool.engine] / flown
     return cost
-
-
-class _CpuBusy:
-    """How busy this machine's processors were while the run flew: a busy machine measures itself."""
-
-    def begin(self) -> None:
-        """Take the first reading."""
-        self._first = _cpu_seconds()
-        self._began = time.monotonic()
-
-    def share(self) -> float | None:
-        """Return the busy share since `begin`, 0 to 1; None where the kernel does not tell."""
-        last = _cpu_seconds()
-        if self._first is None or last is None:
-            return None
-        cores = os.cpu_count() or 1
-        return min(1.0, (last - self._first) / max(1e-9, (time.monotonic() - self._began) * cores))
-
-
-def _cpu_seconds() -> float | None:
-    """Return the seconds that all processors were not idle since boot (Linux)."""
-    try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-    except OSError:
-        return None
-    user, nice, system, _, _, irq, softirq, steal = (float(ticks) for ticks in fields)
-    return (user + nice + system + irq + softirq + steal) / float(os.sysconf("SC_CLK_TCK"))

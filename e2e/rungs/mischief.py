@@ -1,4 +1,4 @@
-"""The faults of a scenario, done to real processes: a crash is a SIGKILL, a slow replica is told to be slow."""
+"""The faults of a scenario, done to real servers: a crash is a SIGKILL, a slow replica is told to be slow."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import sched
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic
 
-from e2e.rungs.processes import Crew, Process, post, state_of
-from e2e.rungs.stack import Stack
+from e2e.rungs.parts import Deployed, Hands, S
 from sim.cluster.cold_start import cold_start_of
 from sim.cluster.faults import DEFAULT_ERROR_SHARE, DEFAULT_SLOWNESS
 from sim.experiment.schema import Fault, Scenario
@@ -17,16 +16,16 @@ from sim.experiment.schema import Fault, Scenario
 LOOK_SECONDS = 0.1
 
 
-class Mischief:
+class Mischief(Generic[S]):
     """A thread that does each fault at its time and undoes it when it is over. `stop` tells what went wrong in it."""
 
-    def __init__(self, scenario: Scenario, crew: Crew, stack: Stack, starting_seconds: float) -> None:
+    def __init__(self, scenario: Scenario, crew: Hands[S], stack: Deployed[S], starting_seconds: float) -> None:
         self.events: list[dict[str, Any]] = []
         self._scenario = scenario
         self._crew = crew
         self._stack = stack
         self._starting_seconds = starting_seconds
-        """How long a worker's process takes to serve: part of every cold start."""
+        """How long a worker takes to serve here: part of every cold start."""
         self._zero = 0.0
         self._active: dict[tuple[str, str], list[float]] = {}
         """Strengths of the faults under way, by worker and kind."""
@@ -73,7 +72,7 @@ class Mischief:
         for name in names:
             self._do(fault, self._stack.workers[name])
 
-    def _do(self, fault: Fault, worker: Process) -> None:
+    def _do(self, fault: Fault, worker: S) -> None:
         match fault.kind:
             case "replica_crash":
                 self._crew.kill(worker)
@@ -83,7 +82,7 @@ class Mischief:
                 self._strengthen(worker, fault, 1.0)
                 self._later(fault.lasts + self._cold_start(worker), self._replace, worker)
             case "stall":
-                post(f"{worker.url}/control/stall", {"seconds": fault.lasts})
+                worker.post("/control/stall", {"seconds": fault.lasts})
             case "slow_replica":
                 self._strengthen(worker, fault, fault.factor or DEFAULT_SLOWNESS)
             case "partition":
@@ -91,7 +90,7 @@ class Mischief:
             case "error_burst":
                 self._strengthen(worker, fault, fault.share or DEFAULT_ERROR_SHARE)
 
-    def _strengthen(self, worker: Process, fault: Fault, strength: float) -> None:
+    def _strengthen(self, worker: S, fault: Fault, strength: float) -> None:
         """Add a fault that can overlap with its like, and take it away again when it is over."""
         active = self._active.setdefault((worker.name, fault.kind), [])
         active.append(strength)
@@ -99,33 +98,33 @@ class Mischief:
         if fault.kind != "node_loss":
             self._later(fault.lasts, self._weaken, worker, fault.kind, strength)
 
-    def _weaken(self, worker: Process, kind: str, strength: float) -> None:
+    def _weaken(self, worker: S, kind: str, strength: float) -> None:
         active = self._active.get((worker.name, kind), [])
         if strength in active:
             active.remove(strength)
             self._apply(worker, kind, active)
 
-    def _apply(self, worker: Process, kind: str, active: list[float]) -> None:
+    def _apply(self, worker: S, kind: str, active: list[float]) -> None:
         if not worker.is_running:
             return
         if kind == "slow_replica":
             factor = 1.0
             for strength in active:
                 factor *= strength
-            post(f"{worker.url}/control/slow", {"factor": factor})
+            worker.post("/control/slow", {"factor": factor})
         elif kind == "error_burst":
             spared = 1.0
             for strength in active:
                 spared *= 1.0 - strength
-            post(f"{worker.url}/control/faults", {"error_share": 1.0 - spared})
+            worker.post("/control/faults", {"error_share": 1.0 - spared})
         else:
-            post(f"{worker.url}/control/faults", {"is_partitioned": bool(active)})
+            worker.set_partitioned(bool(active))
 
-    def _replace(self, worker: Process) -> None:
+    def _replace(self, worker: S) -> None:
         self._crew.kill(worker)
         self._restart(worker)
 
-    def _restart(self, worker: Process) -> None:
+    def _restart(self, worker: S) -> None:
         """Start a worker anew; what was wrong with it is gone with the old process."""
         for name, kind in list(self._active):
             if name == worker.name:
@@ -133,14 +132,14 @@ class Mischief:
         self._crew.start(worker)
         self._later(LOOK_SECONDS, self._look, worker)
 
-    def _look(self, worker: Process) -> None:
+    def _look(self, worker: S) -> None:
         """Note when a worker that was started again serves."""
-        if state_of(worker) == "ready":
+        if worker.state() == "ready":
             self._note("replica_ready", worker.name, "cold start over", None)
         elif worker.is_running:
             self._later(LOOK_SECONDS, self._look, worker)
 
-    def _cold_start(self, worker: Process) -> float:
+    def _cold_start(self, worker: S) -> float:
         """How long to wait before the process is started, so that it serves when the cold start is over."""
         return max(
             0.0, cold_start_of(self._stack.pool_of(worker.name)).seconds(has_image=True) - self._starting_seconds

@@ -59,6 +59,34 @@ class Process:
         """Whether it has been started and has not ended."""
         return self.handle is not None and self.handle.poll() is None
 
+    def state(self) -> str:
+        """Ask it on its ready path; return `ready`, or what it said instead."""
+        return state_of(self)
+
+    def page(self) -> str:
+        """Return its metrics page; empty when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=1) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    def post(self, path: str, payload: dict[str, Any]) -> None:
+        """Post JSON to a control route.
+
+        Raises:
+            OSError: it did not answer 2xx.
+        """
+        post(self.url + path, payload)
+
+    def set_partitioned(self, is_partitioned: bool) -> None:
+        """Let nothing pass between it and whoever asks it, or let it pass again.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        self.post("/control/faults", {"is_partitioned": is_partitioned})
+
     def log_tail(self, lines: int = 8) -> str:
         """Return the last lines that it logged."""
         try:

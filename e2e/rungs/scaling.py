@@ -1,6 +1,6 @@
-"""Autoscaling on loopback: the deployed policy reads real gauges, and workers are real processes that come and go.
+"""Autoscaling of real servers: the deployed policy reads real gauges, and workers come and go.
 
-A new worker is listed for the router when its process starts, and becomes an endpoint once it is healthy. One that is
+A new worker is listed for the router when it starts, and becomes an endpoint once it is healthy. One that is
 to go is taken off the list, finishes what it has, and is stopped when the router has forgotten it.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 import sched
 import threading
 import time
-from typing import Any
+from typing import Any, Generic
 
 from e2e.rungs.pages import by_endpoint, gauges
-from e2e.rungs.processes import Crew, state_of
-from e2e.rungs.stack import Stack
+from e2e.rungs.parts import Deployed, Hands, S
 from reference.policy.autoscaling import AutoscalerSettings, HorizontalAutoscaler
 from sim.cluster.cold_start import cold_start_of
 from sim.experiment.schema import Autoscale
@@ -26,10 +25,10 @@ _GAUGES = {
 }
 
 
-class Scaling:
+class Scaling(Generic[S]):
     """A thread that scales every pool that asks for it."""
 
-    def __init__(self, crew: Crew, stack: Stack, starting_seconds: float) -> None:
+    def __init__(self, crew: Hands[S], stack: Deployed[S], starting_seconds: float) -> None:
         self.events: list[dict[str, Any]] = []
         self._crew = crew
         self._stack = stack
@@ -94,15 +93,15 @@ class Scaling:
 
     def _readings(self, workers: list[str], metric: str) -> dict[str, float]:
         """Read the metric of every worker that is ready."""
-        flying = by_endpoint(self._stack.router.url, "windtunnel_router_in_flight")
+        flying = by_endpoint(self._stack.router.page(), "windtunnel_router_in_flight")
         found = {worker: flying[worker] for worker in workers if worker in flying}
         if metric == "in_flight":
             return found
-        pages = {worker: gauges(self._stack.workers[worker].url) for worker in found}
+        pages = {worker: gauges(self._stack.workers[worker].page()) for worker in found}
         return {worker: page[_GAUGES[metric]] for worker, page in pages.items() if _GAUGES[metric] in page}
 
     def _add(self, name: str) -> None:
-        worker = self._stack.add_worker(self._crew, name)
+        worker = self._stack.add_worker(name)
         self._since[worker.name] = time.monotonic() - self._zero
         wait = max(0.0, cold_start_of(self._stack.pools[name]).seconds(has_image=True) - self._starting_seconds)
         self._agenda.enter(wait, 1, self._begin, (worker.name,))
@@ -119,7 +118,7 @@ class Scaling:
         process = self._stack.workers.get(worker)
         if process is None or not process.is_running:
             return
-        if state_of(process) == "ready":
+        if process.state() == "ready":
             self._note("replica_ready", worker, "cold start over")
         else:
             self._agenda.enter(LOOK_SECONDS, 1, self._look, (worker,))
@@ -130,7 +129,7 @@ class Scaling:
         self._agenda.enter(2 * LOOK_SECONDS, 1, self._remove_when_done, (worker,))
 
     def _remove_when_done(self, worker: str) -> None:
-        flying = by_endpoint(self._stack.router.url, "windtunnel_router_in_flight")
+        flying = by_endpoint(self._stack.router.page(), "windtunnel_router_in_flight")
         if not flying or worker in flying:
             self._agenda.enter(LOOK_SECONDS, 1, self._remove_when_done, (worker,))
             return

@@ -62,7 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Crew(tmp_path_factory.mktemp("stack")) as crew:
         stack = add_stack(crew, parse(YAML))
         page = add_page(crew, stack)
-        stack.start(crew)
+        stack.start()
         crew.start(page)
         crew.wait_until_ready([page])
         yield Served(stack, page, crew)

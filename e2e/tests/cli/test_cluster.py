@@ -24,6 +24,22 @@ def test_up_without_docker_names_the_stage_and_what_to_install(windtunnel) -> No
     assert "Traceback" not in done.stderr
 
 
+def test_a_flight_on_kind_without_docker_is_not_run_and_says_why(windtunnel, scenario, tmp_path: Path) -> None:
+    done = windtunnel("replay", scenario, "--on", "kind")
+
+    assert done.returncode == 2
+    assert "error: --on kind: stage preflight, after 0 s: Docker: not installed: install Docker" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_cluster_that_is_to_be_reused_must_be_there(windtunnel, scenario) -> None:
+    done = windtunnel("replay", scenario, "--on", "kind", "--reuse", "--cluster", "elsewhere")
+
+    assert done.returncode == 2
+    assert "--reuse: there is no cluster elsewhere" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["status", "logs"])
 def test_what_is_not_up_is_said(windtunnel, tmp_path: Path, command: str) -> None:
     done = windtunnel("cluster", command)

@@ -45,7 +45,6 @@ def test_each_command_explains_itself(windtunnel, command):
         (["replay"], "scenario"),
         (["replay", "small.yaml", "--sed", "3"], "--seed"),
         (["replay", "small.yaml", "--on", "lokal"], "did you mean 'local'?"),
-        (["replay", "small.yaml", "--on", "kind"], "not run here, because"),
         (["replay", "small.yaml", "--seed", "x"], "--seed"),
         (["replay", "smal.yaml"], "did you mean 'small.yaml'?"),
         (["replay", "first_fligt"], "did you mean 'first_flight'?"),

@@ -20,7 +20,7 @@ from e2e.reach.reachability import Reach
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1500)]
 LINE = re.compile(r"(?P<source>\S+) => (?P<destination>\S+) : (?P<what>.+)")
-WHAT = re.compile(r"\{protocols:(?P<protocols>[A-Z,]+?)(?:,dst_ports:(?P<ports>[\d,-]+))?\}")
+WHAT = re.compile(r"\{protocols:(?P<protocols>[A-Z, ]+?)(?:, ?dst_ports:(?P<ports>[\d,-]+))?\}")
 NUM_SETS = 500
 
 
@@ -205,7 +205,7 @@ def _what(text: str) -> PortSet:
     found = WHAT.fullmatch(text)
     assert found, text
     sets = []
-    for protocol in found["protocols"].split(","):
+    for protocol in found["protocols"].replace(" ", "").split(","):
         assert protocol in PROTOCOLS
         for part in (found["ports"] or "1-65535").split(","):
             first, _, last = part.partition("-")

@@ -11,7 +11,7 @@ from sim.experiment.report.tables import LATENCY_NAMES, NOTHING, duration, figur
 from sim.experiment.verdicts import ALL
 
 OUTCOMES = {"pass": "Passed", "fail": "Failed", "invalid": "Invalid"}
-RUNGS = {"sim": "simulated time", "local": "processes on loopback"}
+RUNGS = {"sim": "simulated time", "local": "processes on loopback", "kind": "pods on a cluster"}
 
 
 def header(summary: Mapping[str, Any]) -> Markup:
