@@ -24,18 +24,19 @@ class Images:
 
     place: Place
     rebuild: bool = False
+    names: tuple[str, ...] = NAMES
 
     @property
     def references(self) -> list[str]:
         """Their full names, as the manifests have them."""
-        return [f"{PREFIX}/{name}:{version('windtunnel')}" for name in NAMES]
+        return [f"{PREFIX}/{name}:{version('windtunnel')}" for name in self.names]
 
     def bring(self, clock: Clock) -> str:
         """Build those that are missing or old, and load them into the nodes."""
         root, tag = checkout(), version("windtunnel")
         arguments = {"VERSION": tag, "REVISION": revision(root), **pip_arguments(os.environ, pip_settings())}
         num_built = 0
-        for image, reference in zip(named(NAMES), self.references, strict=True):
+        for image, reference in zip(named(self.names), self.references, strict=True):
             found = inspect(reference)
             labels = (found["Config"].get("Labels") or {}) if found else {}
             if not self.rebuild and is_built_from(root, labels.get("org.opencontainers.image.revision", "")):

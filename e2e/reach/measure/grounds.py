@@ -126,6 +126,22 @@ class Grounds:
             found += json.loads(self.run("get", kind, "--namespace", name, "--output", "json"))["items"]
         return found
 
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The namespaces that are there now."""
+        return tuple(self._made)
+
+    def add_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Make one more namespace."""
+        self._made.append(name)
+        self.apply([namespace(name, labels)])
+
+    def remove_namespace(self, name: str) -> None:
+        """Delete one namespace, if it is there, and everything in it."""
+        if name in self._made:
+            self.run("delete", "namespace", name, "--wait=true", "--timeout=90s")
+            self._made.remove(name)
+
     def remove(self) -> None:
         """Delete the namespaces, and with them everything in them."""
         made, self._made = self._made, []
