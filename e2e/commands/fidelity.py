@@ -32,6 +32,7 @@ def fidelity(
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from e2e.progress import shown
     from sim.fidelity import fitting
     from sim.fidelity.layer_runs import RUNS, results
     from sim.fidelity.rows import read_rows
@@ -45,20 +46,24 @@ def fidelity(
         raise InputError(f"--only {only}: no rows; expected words of one of: {groups}")
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; expected a directory")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {out}: the directory cannot be made: {error.strerror}") from error
     progress = Console(stderr=True)
     if refit is not None:
         corrections = fitting.fit_all(rows, lambda group, found: progress.print(*group, found, highlight=False))
         fitting.write(corrections, refit)
     else:
         corrections = fitting.shipped()
-    with progress.status("flying"):
-        board = score(chosen, corrections, left_out)
+    with shown(f"{len(chosen)} rows") as share:
+        board = score(chosen, corrections, left_out, lambda done: share(done / len(chosen)))
         runs = [result for run in RUNS for result in results(run)] if only is None else []
     text = markdown(board, runs)
     if out is None:
         Console().print(Markdown(text))
         return
-    out.mkdir(parents=True, exist_ok=True)
     (out / "FIDELITY.md").write_text(text, encoding="utf-8")
     (out / "fidelity.json").write_text(json.dumps(as_json(board, runs), indent=1) + "\n", encoding="utf-8")
     progress.print(f"wrote {out / 'FIDELITY.md'} and {out / 'fidelity.json'}", highlight=False)

@@ -39,9 +39,9 @@ class Case:
         return f"{self.group}: {self.name}"
 
     @property
-    def uses_sctp(self) -> bool:
-        """Whether a policy speaks of SCTP."""
-        return "SCTP" in str(self.steps)
+    def names_ports(self) -> bool:
+        """Whether a policy speaks of a port by its name."""
+        return "serve-" in str(self.steps)
 
 
 def labelled(**labels: str) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""The split: what is scored was never fitted, whole groups at a time; and what a correction does to a step cost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference.engine import StepCost
+from sim.fidelity.correction import GRAPHED_TOKENS, Correction, inherited
+from sim.fidelity.fitting import shipped
+from sim.fidelity.rows import read_rows
+from sim.hardware.profile import Profile, shipped_profiles
+
+names = st.sampled_from(["a", "b", "c"])
+groups = st.tuples(st.sampled_from(["vllm", "trt"]), names, names, st.sampled_from(["published", "unpublished"]))
+corrections = st.builds(Correction, decode=st.floats(0.5, 2), prefill=st.floats(0.5, 2), overhead=st.floats(0, 0.01))
+
+
+@given(groups, st.dictionaries(groups, corrections, max_size=12), corrections)
+def test_a_groups_own_fit_has_no_say_in_its_prediction(group, fitted, own) -> None:
+    without = {other: correction for other, correction in fitted.items() if other != group}
+    try:
+        expected = inherited(group, without)
+    except KeyError:
+        with pytest.raises(KeyError, match="no other group of this engine"):
+            inherited(group, {**without, group: own})
+        return
+
+    found = inherited(group, {**without, group: own})
+
+    assert found == expected
+    assert group not in found.relatives
+    for engine, gpu, family, harness in found.relatives:
+        assert engine == group[0]
+        # either the same model on another GPU, or other models only: never the same model on the same GPU
+        assert (family == group[2]) == (found.held_out == "GPU")
+        assert (family, harness, gpu) != (group[2], group[3], group[1])
+
+
+def test_every_shipped_row_is_predicted_by_others() -> None:
+    rows, left_out = read_rows()
+    fitted = shipped()
+
+    assert len(rows) > 300
+    assert sum(left_out.values()) > 0
+    for group in {row.group for row in rows}:
+        assert group not in inherited(group, fitted).relatives
+
+
+def test_no_correction_leaves_the_step_cost_of_every_shipped_profile_as_it_is() -> None:
+    for profile in shipped_profiles():
+        assert Correction().applied_to(profile) == profile.cost
+
+
+@given(st.floats(0.5, 2), st.floats(0.5, 2), st.floats(0, 0.01))
+def test_scales_are_those_of_decode_and_of_the_rest(decode: float, prefill: float, overhead: float) -> None:
+    knots = ((1.0, 0.010), (float(GRAPHED_TOKENS), 0.011), (4096.0, 0.5))
+    cost = StepCost(token_seconds=knots, per_context_token=1e-7, per_prefill_pair=1e-9)
+    profile = Profile(name="p", source="a test", cost=cost)
+
+    found = Correction(decode=decode, prefill=prefill, overhead=overhead).applied_to(profile)
+
+    assert found.overhead == overhead
+    assert found.per_context_token == pytest.approx(1e-7 * decode)
+    assert found.per_prefill_pair == pytest.approx(1e-9 * prefill)
+    expected = [0.010 * decode, 0.011 * decode, 0.5 * prefill]
+    assert [seconds for _, seconds in found.token_seconds] == pytest.approx(expected)
