@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "reach": "Who can reach whom under network policies, predicted and measured.",
     "plan": "Find the cheapest cluster that meets a scenario's SLOs.",
     "fidelity": "How right the simulator is: its predictions held against measured rows.",
+    "calibrate": "Fit what a step costs on an endpoint, or in a recorded run.",
     "images": "Build the container images of the reference stack, or list them.",
     "cluster": "The stack on a kind cluster: make it, look at it, take it down.",
 }

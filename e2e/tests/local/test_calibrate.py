@@ -1,0 +1,67 @@
+"""`windtunnel calibrate` on a worker whose step cost is known, and what it says to bad input."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e import cli
+from e2e.rungs.processes import Crew
+from reference.engine import StepCost
+from sim.hardware.profile import read_profile
+
+TRUE = StepCost.linear(0.025, 1e-4)
+ENGINE = {"max_num_seqs": 64, "max_num_batched_tokens": 2048, "max_model_len": 8192, "num_blocks": 4000}
+
+
+@pytest.fixture
+def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.run(["calibrate", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_worker_tells_its_step_cost(calibrate, tmp_path: Path) -> None:
+    with Crew(tmp_path / "crew") as crew:
+        worker = crew.add(
+            "vllm-0", "reference.worker.emulated", {"model": "tiny", "step_cost": TRUE.to_dict(), "engine": ENGINE}
+        )
+        crew.start(worker)
+        crew.wait_until_ready([worker])
+        code, said, complained = calibrate(
+            worker.url, "--requests", "90", "--rate", "9", "--longest", "1500", "--out", "worker.yaml"
+        )
+
+    assert code == 0, complained
+    profile = read_profile(tmp_path / "worker.yaml")
+    assert profile.cost.overhead == pytest.approx(TRUE.overhead, rel=0.2)
+    assert profile.cost.per_prefill_token == pytest.approx(TRUE.per_prefill_token, rel=0.5)
+    assert "held out" in said
+    assert "step_cost: {base:" in said
+    # the comment on top can be pasted into a scenario
+    assert "step_cost" in yaml.safe_load((tmp_path / "worker.yaml").read_text().splitlines()[0].lstrip("# "))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["http://127.0.0.1:9"], "connection refused"),
+        (["nowhere"], "nowhere: there is no such run directory"),
+        (["http://127.0.0.1:9", "--out", "no/where.yaml"], "--out no/where.yaml: there is no directory no"),
+        (["http://127.0.0.1:9", "--requests", "3"], "--requests"),
+    ],
+)
+def test_bad_input_is_one_message(calibrate, arguments, said) -> None:
+    code, _, complained = calibrate(*arguments)
+
+    assert code == 2
+    assert said in complained
+    assert "Traceback" not in complained
