@@ -126,29 +126,36 @@ def flowing(door: FrontDoor, *, per_second: float = 5.0, max_tokens: int = 8) ->
     traffic.answered.sort(key=lambda one: one.sent_at)
 
 
-WIDTH, ROW, LEFT = 960, 22, 250
+WIDTH, ROW, LEFT = 960, 22, 270
+COLOURS = ("#2a9d5c", "#e09f1f", "#d3222a")
+KINDS = ("answered whole", "lost under way, by a typed error", "error")
 
 
 def picture(flights: Sequence[tuple[str, Traffic]]) -> str:
     """Return the timelines of several tests as one SVG: a dot a request, red where a client saw an error; marks."""
     longest = max((one.sent_at for _, traffic in flights for one in traffic.answered), default=1.0)
     scale = (WIDTH - LEFT - 20) / max(longest, 1.0)
-    height = 40 + len(flights) * 3 * ROW
+    height = 60 + len(flights) * 3 * ROW
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
         'font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
+    for place, (colour, kind) in enumerate(zip(COLOURS, KINDS, strict=True)):
+        x = LEFT + place * 200
+        parts.append(f'<circle cx="{x}" cy="12" r="4" fill="{colour}"/><text x="{x + 9}" y="16">{kind}</text>')
     for row, (name, traffic) in enumerate(flights):
-        y = 30 + row * 3 * ROW
+        y = 45 + row * 3 * ROW
         told = f"{len(traffic.answered)} requests, {len(traffic.errors)} errors"
         parts.append(f'<text x="8" y="{y + 16}">{name}</text><text x="8" y="{y + 32}" fill="#667">{told}</text>')
-        for at, what in traffic.marks:
+        for number, (at, what) in enumerate(traffic.marks):
             x = LEFT + at * scale
+            # neighbours' words would stand on each other
+            beside = y + (2 * ROW + 2 if number % 2 else 0)
             parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + 2 * ROW}" stroke="#99a"/>')
-            parts.append(f'<text x="{x + 3:.1f}" y="{y}" fill="#667" font-size="10">{what}</text>')
+            parts.append(f'<text x="{x + 3:.1f}" y="{beside}" fill="#667" font-size="10">{what}</text>')
         for one in traffic.answered:
-            colour = "#2a9d5c" if one.is_good else "#e09f1f" if one.is_typed_loss else "#d3222a"
+            colour = COLOURS[0 if one.is_good else 1 if one.is_typed_loss else 2]
             below = 0 if one.is_good else 8
             parts.append(
                 f'<circle cx="{LEFT + one.sent_at * scale:.1f}" cy="{y + ROW + below}" r="2.2" fill="{colour}"/>'
