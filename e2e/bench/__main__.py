@@ -11,6 +11,7 @@ BENCHMARKS = {
     "simulator_peers": "the simulator beside another on the same load",
     "serving": "gateway and router, beside a relay in 20 lines",
     "serving_latency": "what they add to the time to first token",
+    "reach": "who reaches whom, by pods and policies",
     "serving_memory": "what they keep of 50,000 requests, a fifth of them left early",
 }
 
