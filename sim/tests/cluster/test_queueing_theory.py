@@ -17,6 +17,7 @@ import pytest
 
 from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
+from sim.experiment.workload import WorkloadRequest
 
 STEP = 0.001
 HOPS_BEFORE = 3 * 0.0002 + 2 * 0.001
@@ -124,6 +125,47 @@ def test_mean_wait_of_m_m_3(scenario: Any, workload: Any, flown: Fly) -> None:
         terms.append(terms[-1] * load / count)
     waiting = terms[seats] * seats / (seats - load)
     check_mean_wait(means, waiting / (sum(terms[:seats]) + waiting) / (30.0 - 21.0))
+
+
+def test_mean_wait_of_m_g_1(scenario: Any, workload: Any, flown: Fly) -> None:
+    """Pollaczek and Khinchine: W = λ E[S²] / 2(1 − ρ), for three short services and one seven times as long."""
+    means = []
+    for seed in range(10):
+        requests = poisson(2500, 6.0, lambda chance: 0.28 if chance.random() < 0.25 else 0.04, 300 + seed)
+        means.append(mean(waits(flown(server(scenario, 1), workload(*requests)))[300:]))
+    second_moment = 0.75 * 0.04**2 + 0.25 * 0.28**2
+    check_mean_wait(means, 6.0 * second_moment / (2 * (1 - 0.6)))
+
+
+def test_mean_waits_of_two_priorities(scenario: Any, workload: Any, flown: Fly) -> None:
+    """Cobham, without preemption: W₁ = R / (1 − ρ₁), W₂ = R / (1 − ρ₁)(1 − ρ), R = λ E[S²] / 2.
+
+    The router's queue decides: the endpoint is given one request at a time. Services of a second, so that the way back
+    from the replica to the router, a millisecond, is nothing.
+    """
+    rates = {1: 0.3, 0: 0.4}
+    found: dict[int, list[float]] = {1: [], 0: []}
+    queue = {"max_requests": 100_000, "max_in_flight_per_endpoint": 1, "fairness": "none"}
+    pool = {"replicas": 1, "step_cost": {"base": STEP}, "max_num_seqs": 1, "num_gpu_blocks": 1_000_000}
+    loaded = scenario(pool=pool, measure={"sample_interval": 5.0}, router={"queue": queue})
+    for seed in range(10):
+        arrivals = [
+            (at, priority, tokens)
+            for priority, rate in rates.items()
+            for at, _, tokens in poisson(
+                int(5000 * rate), rate, lambda chance: chance.expovariate(1.0), 400 + 2 * seed + priority
+            )
+        ]
+        requests = [
+            WorkloadRequest(index, at, 1, tokens, "m", priority=priority)
+            for index, (at, priority, tokens) in enumerate(sorted(arrivals))
+        ]
+        seen = waits(flown(loaded, workload(*requests)))
+        for priority, of in found.items():
+            of.append(mean(w for w, one in list(zip(seen, requests, strict=True))[300:] if one.priority == priority))
+    residual = sum(rates.values()) * 2 / 2
+    check_mean_wait(found[1], residual / (1 - 0.3))
+    check_mean_wait(found[0], residual / ((1 - 0.3) * (1 - 0.7)))
 
 
 def mean_of(record: RunRecord, component: str, measure: str, until: float) -> float:
