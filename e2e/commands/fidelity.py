@@ -51,6 +51,8 @@ def fidelity(
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {out}: the directory cannot be made: {error.strerror}") from error
+    if refit is not None and not refit.parent.is_dir():
+        raise InputError(f"--refit {refit}: there is no directory {refit.parent}")
     progress = Console(stderr=True)
     if refit is not None:
         corrections = fitting.fit_all(rows, lambda group, found: progress.print(*group, found, highlight=False))
@@ -64,9 +66,19 @@ def fidelity(
     if out is None:
         Console().print(Markdown(text))
         return
-    (out / "FIDELITY.md").write_text(text, encoding="utf-8")
-    (out / "fidelity.json").write_text(json.dumps(as_json(board, runs), indent=1) + "\n", encoding="utf-8")
+    _put(out / "FIDELITY.md", text)
+    _put(out / "fidelity.json", json.dumps(as_json(board, runs), indent=1) + "\n")
     progress.print(f"wrote {out / 'FIDELITY.md'} and {out / 'fidelity.json'}", highlight=False)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _words(group: tuple[str, ...]) -> str:

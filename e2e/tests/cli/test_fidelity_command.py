@@ -28,6 +28,7 @@ def test_a_part_of_the_table_is_written_whole(windtunnel, tmp_path: Path) -> Non
         (["--out", "small.yaml"], "--out small.yaml: is a file; expected a directory"),
         (["--only", "MiniMax h100", "--out", "/proc/nowhere"], "/proc/nowhere"),
         (["--refitt", "x"], "--refit"),
+        (["--refit", "no/where.yaml"], "--refit no/where.yaml: there is no directory no"),
     ],
 )
 def test_bad_input_is_one_message(windtunnel, scenario, arguments, said) -> None:
