@@ -20,7 +20,7 @@ from typing import Any
 from sim.experiment.errors import InputError
 
 COMMANDS: dict[str, str] = {
-    "replay": "Fly a scenario and report: in simulated time, on loopback, or against a URL.",
+    "replay": "Fly a scenario and report: in simulated time, on loopback, on kind, or against a URL.",
     "compare": "Compare two scenarios or runs; exit 1 when something got significantly worse.",
     "report": "Write a run's report again.",
     "validate": "Check scenario files and say what they would fly.",
@@ -42,8 +42,8 @@ Usage: windtunnel COMMAND [OPTIONS] ...
 
   Fly your LLM-serving cluster before you ship it.
 
-  One scenario file flies in simulated time, through real processes on loopback, and against real endpoints, with one
-  report.
+  One scenario file flies in simulated time, through real processes on loopback, through pods on a kind cluster, and
+  against real endpoints, with one report.
 
 Commands:
 {commands}
@@ -58,6 +58,10 @@ Exit codes: 0 all verdicts hold, 1 one does not (or something got worse), 2 bad 
 Start with: windtunnel replay first_flight"""
 
 
+_SELF = ("-h", "--help", "help", "--version")
+"""What is asked of the command itself."""
+
+
 def main() -> None:
     """Run the command line and exit with its code; being terminated cleans up as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _terminated)
@@ -66,17 +70,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; return the exit code, having said on stderr why it is not 0."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        print(f"windtunnel {version('windtunnel')}")
-        return 0
-    if arguments[0] not in COMMANDS:
+    if arguments and arguments[0] not in (*COMMANDS, *_SELF):
         close = get_close_matches(arguments[0], list(COMMANDS), 1, 0.4)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return _say(f"error: there is no command {arguments[0]!r}{hint}; there are {', '.join(COMMANDS)}", 2)
     try:
+        if not arguments or arguments[0] in _SELF:
+            print(f"windtunnel {version('windtunnel')}" if arguments == ["--version"] else _help(), flush=True)
+            return 0 if arguments else 2
         return _call(arguments[0], arguments[1:])
     except InputError as error:
         return _say(f"error: {error}", 2)

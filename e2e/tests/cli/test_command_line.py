@@ -127,3 +127,14 @@ def test_the_version_is_the_distributions(windtunnel):
     from importlib.metadata import version
 
     assert windtunnel("--version").stdout.strip() == f"windtunnel {version('windtunnel')}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scenarios"]])
+def test_a_reader_that_goes_early_is_no_error(tmp_path, arguments):
+    command = [sys.executable, "-m", "e2e.cli", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdout.close()
+        complained = process.stderr.read().decode()
+        code = process.wait(30)
+    assert complained == ""
+    assert code in (0, 1, 141)
