@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from e2e.cluster.stack import OVERLAY, Stack
 from e2e.cluster.stages import Clock, run
 from e2e.components import read_components
 from e2e.progress import Progress
-from e2e.rungs.busy import CpuBusy
 from e2e.rungs.kind.camp import Camp
 from e2e.rungs.kind.manifests import FlightManifests
 from sim.experiment.errors import InputError
@@ -28,6 +27,7 @@ from sim.experiment.schema import Scenario
 from sim.experiment.workload import Workload
 
 if TYPE_CHECKING:
+    from e2e.replay import ReplayResult
     from e2e.rungs import OnCluster
 
 RUNG = "kind"
@@ -48,12 +48,9 @@ def fly(
     Raises:
         InputError: the cluster, or the flight's stack on it, did not come up.
     """
-    from e2e.replay import fill, replay
+    from e2e.replay import replay
     from e2e.rungs.configuration import keys_of
-    from e2e.rungs.gauges import GaugeWatch
-    from e2e.rungs.local import attribute, cost_per_hour, read_decisions
-    from e2e.rungs.mischief import Mischief
-    from e2e.rungs.scaling import Scaling
+    from e2e.rungs.deployed_flight import fill_decisions, fly_deployed
 
     scenario = loaded.scenario
     _require_emulated(scenario)
@@ -72,19 +69,9 @@ def fly(
         camp = stack.enter_context(_camp(loaded, place, cluster, out_dir))
         starting_seconds = camp.pitch()
         address = Stack(place, {}).front_door(Clock(time.monotonic() + 30)).address
-        gauges = GaugeWatch(camp, scenario.measure.sample_interval)
-        mischief = Mischief(scenario, camp.hands, camp, starting_seconds)
-        scaling = Scaling(camp.hands, camp, starting_seconds)
-        busy = CpuBusy()
 
-        def on_start(zero: float) -> None:
-            gauges.start(zero)
-            mischief.start(zero)
-            scaling.start(zero)
-            busy.begin()
-
-        try:
-            result = replay(
+        def send(on_start: Callable[[float], None]) -> ReplayResult:
+            return replay(
                 workload,
                 f"https://{camp.manifests.host}",
                 api_keys=keys_of(scenario),
@@ -94,22 +81,11 @@ def fly(
                 authority=place.authority,
                 connect_to=address,
             )
-        finally:
-            scaling.stop()
-            mischief.stop()
-            gauges.stop()
-        fill(record, result)
-        if cluster.kubeconfig is None:
-            # the nodes are this machine
-            record.diagnostics["cpu_busy_share"] = busy.share()
-        record.samples = gauges.samples
-        record.events = sorted([*mischief.events, *scaling.events], key=lambda event: event["at"])
+
+        is_here = cluster.kubeconfig is None
+        result = fly_deployed(record, scenario, camp, camp.hands, starting_seconds, send, is_on_this_machine=is_here)
         (out_dir / "decisions.jsonl").write_bytes(camp.decisions())
-        record.decisions = read_decisions(out_dir / "decisions.jsonl", result.zero)
-        attribute(record)
-        seconds = scaling.replica_seconds(result.wall_seconds)
-        record.facts["replica_seconds"] = seconds
-        record.facts["cost_per_hour"] = cost_per_hour(scenario, seconds, result.wall_seconds)
+        fill_decisions(record, out_dir / "decisions.jsonl", result.zero)
         record.facts["notes"] += _notes(scenario, starting_seconds)
         record.facts["url"] = f"https://{camp.manifests.host} at {address}"
     return record
