@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep", choices=("never", "failed", "always"), default="never", help="keep the cluster afterwards"
     )
     group.addoption("--reuse", action="store_true", help="take the cluster as it is, and keep it")
-    group.addoption("--enumeration", default=15, type=int, help="of the 230 policy cases, every Nth; 1: all of them")
+    group.addoption("--enumeration", default=23, type=int, help="of the 230 policy cases, every Nth; 1: all of them")
     group.addoption("--findings", default="runs/suites", help="where bundle, timeline and figures go")
 
 
