@@ -11,26 +11,25 @@ from typing import Final
 from reference.engine.step_cost import TICKS_PER_SECOND
 
 _BITS: Final = 8
-_LOW: Final = 1 << (_BITS - 1)
-_HIGH: Final = 1 << _BITS
 
 
 class GapHistogram:
     """Counts gaps between successive tokens of the same sequence. Grows by one bin per 0.8 % of gap, never shrinks."""
 
-    __slots__ = ("_bins", "_shift")
+    __slots__ = ("_bins",)
 
     def __init__(self) -> None:
         self._bins: dict[int, int] = {}
         """Counts by the gap's leading bits, shifted back."""
-        self._shift = 0
-        """How far the last gap was shifted; the next is likely of its size."""
 
     def add(self, first: int, difference: int, steps: int, weight: int) -> None:
         """Count `weight` gaps of each of first, first + difference, ... (`steps` terms, difference not negative)."""
-        shift = self._shift
+        shift = first.bit_length() - _BITS
+        if shift < 0:
+            self._add_across(first, difference, steps, weight)
+            return
         key = first >> shift
-        if not _LOW <= key < _HIGH or (first + difference * (steps - 1)) >> shift != key:
+        if difference and (first + difference * (steps - 1)) >> shift != key:
             self._add_across(first, difference, steps, weight)
             return
         key <<= shift
@@ -63,7 +62,7 @@ class GapHistogram:
         """Count a progression bin by bin."""
         bins = self._bins
         while steps > 0:
-            shift = self._shift = max(0, first.bit_length() - _BITS)
+            shift = max(0, first.bit_length() - _BITS)
             key = first >> shift
             within = steps
             if difference:
