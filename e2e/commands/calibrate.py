@@ -79,6 +79,9 @@ def calibrate(
     _tell(found, what)
     if out is not None:
         _write(found, out, source, what)
+        typer.echo(
+            f"or, in a pool of a scenario beside it, with what a request waits before its steps:\n  profile: {out.name}"
+        )
         typer.echo(f"wrote {out}")
 
 

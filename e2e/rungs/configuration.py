@@ -32,6 +32,7 @@ def worker_config(name: str, pool: Pool) -> dict[str, Any]:
         "model": pool.model,
         "step_cost": machine.cost.to_dict(),
         "engine": asdict(machine.settings),
+        "request_seconds": machine.request_seconds,
         "control": True,
         "shutdown_seconds": SHUTDOWN_SECONDS,
     }

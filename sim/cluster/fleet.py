@@ -36,6 +36,7 @@ class Squad:
     name: str
     pool: Pool
     make_engine: Callable[[], Engine]
+    request_seconds: float
     cold_start: ColdStart
     first_index: int
     """Where the indices of its replicas begin, for the order of simultaneous events."""
@@ -79,9 +80,11 @@ class Fleet:
         self._recorder = recorder
         self._hop = hop
 
-    def add_squad(self, name: str, pool: Pool, make_engine: Callable[[], Engine]) -> Squad:
+    def add_squad(
+        self, name: str, pool: Pool, make_engine: Callable[[], Engine], request_seconds: float = 0.0
+    ) -> Squad:
         """Bring in a pool's replicas, ready from the start."""
-        squad = Squad(name, pool, make_engine, cold_start_of(pool), len(self.squads) << 20, {}, set())
+        squad = Squad(name, pool, make_engine, request_seconds, cold_start_of(pool), len(self.squads) << 20, {}, set())
         self.squads.append(squad)
         for _ in range(pool.replicas):
             replica = self._make(squad)
@@ -144,6 +147,7 @@ class Fleet:
             clock=self._clock,
             wire=Wire(self._hop),
             listener=self.watcher,
+            request_seconds=squad.request_seconds,
         )
         squad.replicas[ordinal] = replica
         squad.replicas = dict(sorted(squad.replicas.items()))

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from reference.engine.engine import Engine
 from reference.engine.settings import EngineSettings
 from reference.engine.step_cost import StepCost
+from sim.cluster.speculation import with_speculation
+from sim.experiment.profiles import SHIPPED, keys_of
 from sim.experiment.schema import Pool
 
 DEFAULT_NUM_BLOCKS = 16_384
@@ -28,6 +31,8 @@ class Machine:
     cost: StepCost
     price_per_hour: float | None
     """US dollars; None when the pool names no GPU."""
+    request_seconds: float = 0.0
+    """What a request waits before the engine has it: parsing, tokenising."""
 
     def make_engine(self, *, with_steps: bool = False) -> Callable[[], Engine]:
         """Give what makes an empty engine, each time a new one, that notes its steps or does not."""
@@ -47,7 +52,16 @@ def machine_for(pool: Pool, *, leaping: bool = True) -> Machine:
         HardwareError: a name is unknown, or the model does not fit the GPU.
         EngineError: the settings exclude each other.
     """
-    cost, num_blocks, price = _explicit(pool) if pool.step_cost is not None else _of_gpu(pool)
+    request_seconds = 0.0
+    if pool.step_cost is not None:
+        cost, num_blocks = _explicit(pool), DEFAULT_NUM_BLOCKS
+    elif pool.profile is not None:
+        cost, num_blocks, request_seconds = _of_profile(pool)
+    else:
+        cost, num_blocks = _of_gpu(pool), _blocks_of_gpu(pool)
+    if pool.speculative is not None:
+        given = pool.speculative
+        cost = with_speculation(cost, given.tokens, given.acceptance, given.draft)
     settings = EngineSettings(
         max_num_seqs=pool.max_num_seqs,
         max_num_batched_tokens=max(pool.max_num_batched_tokens, pool.max_num_seqs),
@@ -58,22 +72,33 @@ def machine_for(pool: Pool, *, leaping: bool = True) -> Machine:
         rules=pool.engine,
         leaping=leaping,
     )
-    return Machine(settings=settings, cost=cost, price_per_hour=price)
+    return Machine(settings=settings, cost=cost, price_per_hour=_price(pool), request_seconds=request_seconds)
 
 
-def _explicit(pool: Pool) -> tuple[StepCost, int, float | None]:
+def _explicit(pool: Pool) -> StepCost:
     given = pool.step_cost
     assert given is not None
-    cost = StepCost.linear(given.base, given.per_prefill_token, given.per_sequence, given.per_context_token)
-    return cost, DEFAULT_NUM_BLOCKS, _price(pool)
+    return StepCost.linear(given.base, given.per_prefill_token, given.per_sequence, given.per_context_token)
 
 
-def _of_gpu(pool: Pool) -> tuple[StepCost, int, float | None]:
-    from sim.hardware import HardwareError, kv_blocks_for, step_cost_for
+def _of_profile(pool: Pool) -> tuple[StepCost, int, float]:
+    from sim.hardware.profile import find_profile, read_profile
+
+    assert pool.profile is not None
+    profile = find_profile(**keys_of(pool)) if pool.profile == SHIPPED else read_profile(Path(pool.profile))
+    if pool.gpu is not None:
+        num_blocks = _blocks_of_gpu(pool)
+    else:
+        num_blocks = profile.kv_tokens // pool.block_size if profile.kv_tokens else DEFAULT_NUM_BLOCKS
+    return profile.cost, num_blocks, profile.request_seconds
+
+
+def _of_gpu(pool: Pool) -> StepCost:
+    from sim.hardware import HardwareError, step_cost_for
 
     if pool.gpu is None:
         raise HardwareError(f"pool of {pool.model}: name a gpu, or give a step_cost")
-    cost = step_cost_for(
+    return step_cost_for(
         pool.gpu,
         pool.model,
         tensor_parallel=pool.tensor_parallel,
@@ -81,7 +106,13 @@ def _of_gpu(pool: Pool) -> tuple[StepCost, int, float | None]:
         kv_cache=pool.kv_cache,
         engine=pool.engine,
     )
-    num_blocks = pool.num_gpu_blocks or kv_blocks_for(
+
+
+def _blocks_of_gpu(pool: Pool) -> int:
+    from sim.hardware import kv_blocks_for
+
+    assert pool.gpu is not None
+    return pool.num_gpu_blocks or kv_blocks_for(
         pool.gpu,
         pool.model,
         tensor_parallel=pool.tensor_parallel,
@@ -92,7 +123,6 @@ def _of_gpu(pool: Pool) -> tuple[StepCost, int, float | None]:
         max_num_batched_tokens=pool.max_num_batched_tokens,
         max_num_seqs=pool.max_num_seqs,
     )
-    return cost, num_blocks, _price(pool)
 
 
 def _longest(pool: Pool) -> int:

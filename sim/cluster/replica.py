@@ -72,6 +72,7 @@ class Replica:
         clock: Clock,
         wire: Wire,
         listener: Listener,
+        request_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.index = index
@@ -83,6 +84,8 @@ class Replica:
         self.engine = engine
         self.block_size = engine.settings.block_size
         self.wire = wire
+        self.request_seconds = request_seconds
+        """What its server takes over a request before the engine has it."""
         self.phase = Phase.STARTING
         self.is_ready = False
         """Whether it serves."""

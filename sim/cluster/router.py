@@ -230,7 +230,7 @@ class Router:
         if arrival - now > CONNECT_TIMEOUT_SECONDS:
             self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
         else:
-            self._clock.call_at(arrival, _SUBMIT + index, self._on_submit, transit)
+            self._clock.call_at(arrival + replica.request_seconds, _SUBMIT + index, self._on_submit, transit)
 
     def _refuse(self, action: Refuse, now: float) -> None:
         rejected = action.rejected

@@ -8,6 +8,7 @@ from pathlib import Path
 from sim.experiment.arrivals import duration_of, natural_duration
 from sim.experiment.expectation import NotAnExpectation
 from sim.experiment.expectation import parse as parse_expectation
+from sim.experiment.profiles import keys_of
 from sim.experiment.scenario import KeyPath, ScenarioError, Source
 from sim.experiment.schema import Pool, Scenario, Slo
 from sim.experiment.suggest import meant, one_of
@@ -40,7 +41,7 @@ def check(scenario: Scenario, source: Source, base_dir: Path) -> None:
     refuse = source.error
     _check_workload(scenario, refuse)
     _check_classes(scenario, refuse)
-    _check_pools(scenario, refuse)
+    _check_pools(scenario, refuse, base_dir)
     _check_policy(scenario, refuse, base_dir)
     _check_faults(scenario, refuse)
     _check_expectations(scenario, refuse)
@@ -132,18 +133,41 @@ def _check_unique(names: list[str], path: KeyPath, refuse: Refuse) -> None:
             raise refuse((*path, place, "name"), "is there twice; expected each name once")
 
 
-def _check_pools(scenario: Scenario, refuse: Refuse) -> None:
+def _check_pools(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
     names = [pool.name or pool.engine for pool in scenario.cluster.pools]
     _check_unique(names, ("cluster", "pools"), refuse)
     _check_unique([pool.model for pool in scenario.cluster.pools], ("cluster", "pools"), refuse)
     for place, pool in enumerate(scenario.cluster.pools):
         path: KeyPath = ("cluster", "pools", place)
-        if (pool.gpu is None) == (pool.step_cost is None):
-            both = "both are given" if pool.gpu else "neither is given"
-            raise refuse(path, f"expected either `gpu` or `step_cost`; {both}")
+        _check_origin(pool, path, refuse, base_dir)
         _check_autoscale(pool, path, refuse)
         if pool.gpu is not None:
             _check_hardware(pool, path, refuse)
+
+
+def _check_origin(pool: Pool, path: KeyPath, refuse: Refuse, base_dir: Path) -> None:
+    """Step times come from one place: given outright, a profile, or a GPU."""
+    if pool.step_cost is not None:
+        other = "gpu" if pool.gpu is not None else "profile" if pool.profile is not None else ""
+        if other:
+            raise refuse(path, f"expected either `{other}` or `step_cost`; both are given")
+        return
+    if pool.profile is None:
+        if pool.gpu is None:
+            raise refuse(path, "expected either `gpu` or `step_cost`; neither is given")
+        return
+    from sim.hardware import HardwareError
+    from sim.hardware.profile import SHIPPED, find_profile, read_profile
+
+    if pool.profile == SHIPPED and pool.gpu is None:
+        raise refuse((*path, "profile"), f"expected a `gpu` beside it: `{SHIPPED}` are step times by GPU and model")
+    try:
+        if pool.profile == SHIPPED:
+            find_profile(**keys_of(pool))
+        else:
+            read_profile(base_dir / pool.profile)
+    except HardwareError as error:
+        raise refuse((*path, "profile"), str(error)) from error
 
 
 def _check_autoscale(pool: Pool, path: KeyPath, refuse: Refuse) -> None:

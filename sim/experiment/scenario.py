@@ -125,6 +125,7 @@ def parse(
         ScenarioError: as `load`.
     """
     from sim.experiment.checks import check
+    from sim.experiment.profiles import beside
 
     source = Source(name, _tree(text, name), {})
     for override in overrides:
@@ -136,7 +137,7 @@ def parse(
     base = base_dir or Path()
     check(scenario, source, base)
     flown = _dump(source.tree) if overrides else text
-    return LoadedScenario(scenario, flown, path or Path(name), base, source)
+    return LoadedScenario(beside(scenario, base.resolve()), flown, path or Path(name), base, source)
 
 
 def _shown(value: Any) -> str:

@@ -324,6 +324,17 @@ class ExplicitStepCost(Block):
     per_context_token: Duration = 0.0
 
 
+class Speculative(Block):
+    """Speculative decoding: a draft proposes tokens, the model checks them in one step and keeps what agrees."""
+
+    tokens: Positive
+    """Proposed per step."""
+    acceptance: Fraction
+    """The probability that a proposed token agrees, given that those before it did."""
+    draft: Duration = 0.0
+    """What a proposed token costs the step: 0 for n-gram lookup, the draft model's own step otherwise."""
+
+
 class Startup(Block):
     """What a cold start is made of. Gigabytes are of 10^9 bytes."""
 
@@ -360,9 +371,14 @@ class Pool(Block):
     gpu: str | None = None
     step_cost: ExplicitStepCost | None = None
     """Instead of `gpu`, for teaching and tests."""
+    profile: str | None = None
+    """Measured step times: the YAML that `windtunnel calibrate` wrote, from the scenario's directory, or `operators`
+    for those fitted from operator tables that come with the package. `gpu` beside it gives memory and price."""
     weights: Literal["bf16", "fp8"] = "bf16"
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     tensor_parallel: Positive = 1
+    speculative: Speculative | None = None
+    """None: every step brings a sequence one token."""
     replicas: Positive
     worker: Worker | None = None
     """None: the emulated engine."""

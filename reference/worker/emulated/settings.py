@@ -18,6 +18,8 @@ class EmulatedSettings(ServerSettings):
     """What a step costs: the fields of `reference.engine.StepCost`."""
     engine: dict[str, Any]
     """The fields of `reference.engine.EngineSettings`."""
+    request_seconds: float = 0.0
+    """What a request waits before the engine has it, as parsing and tokenising take."""
     start_seconds: float = 0.0
     """Cold start: not ready for so long."""
     labels: tuple[str, ...] = ("calm", "gusty")

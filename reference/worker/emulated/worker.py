@@ -108,6 +108,8 @@ class EmulatedWorker:
             await self._several(request_id, body, is_chat, send, timing, trouble)
             return
         ask = read_ask(request_id, body, is_chat=is_chat, block_size=self.engine_settings.block_size)
+        if self.settings.request_seconds:
+            await asyncio.sleep(self.settings.request_seconds)
         tokens = self.loop.submit(ask.sequence)
         if isinstance(tokens, Rejected):
             limit = self.engine_settings.max_model_len
