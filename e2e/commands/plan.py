@@ -59,7 +59,8 @@ def plan(
         list[str] | None, typer.Option(help=f"repeatable (default: {', '.join(GPUS)})", rich_help_panel=ASKED)
     ] = None,
     tensor_parallel: Annotated[
-        list[int] | None, typer.Option(help="GPUs of a replica; repeatable (default: 1)", rich_help_panel=ASKED)
+        list[int] | None,
+        typer.Option(help="GPUs of a replica; repeatable (default: 1 2 4 8)", rich_help_panel=ASKED),
     ] = None,
     max_replicas: Annotated[int, typer.Option(help="of each option", min=1, rich_help_panel=ASKED)] = 64,
     minimise: Annotated[str, typer.Option(help="cost_per_hour or gpus", rich_help_panel=ASKED)] = "cost_per_hour",
@@ -87,7 +88,7 @@ def plan(
     slos = {"--ttft": ttft, "--tpot": tpot, "--e2e": e2e}
     if scenario is None:
         lengths = (input_tokens or 0, output_tokens or 0)
-        space = (tuple(gpu or GPUS), tuple(tensor_parallel or (1,)), max_replicas)
+        space = (tuple(gpu or GPUS), tuple(tensor_parallel or ()), max_replicas)
         loaded = _ask(asked, slos, lengths, attainment, space, minimise, override or ())
     else:
         given = [name for name, value in (asked | slos).items() if value is not None]

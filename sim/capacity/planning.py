@@ -45,8 +45,9 @@ class Answer:
         spare = f", with {self.lost} replica to spare" if self.lost else ""
         shares = ", ".join(f"{name} {share:.2%}" for name, share in self.best.attainment.items())
         what = candidate.option.label or "as the scenario has it"
+        noun, verb = ("replica", "meets") if candidate.replicas == 1 else ("replicas", "meet")
         return (
-            f"{candidate.replicas} replicas of {pool.model} on {what}{spare} meet every SLO ({shares} good) "
+            f"{candidate.replicas} {noun} of {pool.model} on {what}{spare} {verb} every SLO ({shares} good) "
             f"for {self._price(candidate)}."
         )
 

@@ -30,10 +30,14 @@ class Option:
 
     @property
     def label(self) -> str:
-        """The settings in words, such as `h100-sxm, tensor parallel 2`."""
-        return ", ".join(
-            str(value) if key == "gpu" else f"{key.replace('_', ' ')} {value}" for key, value in self.settings
-        )
+        """The settings in words, such as `h100-sxm, TP 2`."""
+        return ", ".join(_in_words(key, value) for key, value in self.settings)
+
+
+def _in_words(key: str, value: Any) -> str:
+    if key == "gpu":
+        return str(value)
+    return f"TP {value}" if key == "tensor_parallel" else f"{key.replace('_', ' ')} {value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from sim.capacity.search import Candidate, Option, Settings, Skipped
 from sim.experiment.errors import InputError
+from sim.experiment.profiles import SHIPPED
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Plan, Policy, Pool
 from sim.experiment.workload import Workload
@@ -83,11 +84,16 @@ def _option(
     from sim.hardware import HardwareError
 
     pool = _pool_with(loaded.scenario.cluster.pools[0], settings)
+    ours = [request for request in workload.requests if request.model == pool.model]
     good_share = min(kind.slo.attainment for kind in loaded.scenario.workload.classes)
     try:
         machine = machine_for(pool)
     except (HardwareError, EngineError) as error:
         raise _DoesNotFit(str(error)) from error
+    room = machine.settings.num_blocks * machine.settings.block_size
+    longest = max((request.input_tokens + request.output_tokens for request in ours), default=0)
+    if room < longest:
+        raise _DoesNotFit(f"the KV cache holds {room} tokens, and the longest request has {longest}")
     price = float(pool.tensor_parallel) if minimise == "gpus" else machine.price_per_hour
     if price is None:
         raise InputError("plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`")
@@ -127,6 +133,8 @@ def _pool_with(pool: Pool, settings: Settings) -> Pool:
         given[name] = value
         if name == "gpu":
             given["step_cost"] = None
+            if value != pool.gpu and pool.profile != SHIPPED:
+                given["profile"] = None  # what was measured on one GPU says nothing of another
     try:
         return Pool.model_validate(given)
     except ValidationError as invalid:

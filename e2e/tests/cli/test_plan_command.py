@@ -16,7 +16,7 @@ def test_a_plan_without_a_file_writes_its_scenario_and_answers(windtunnel: Any, 
     first = windtunnel(*asked, "--out", "a.json", "--html", "a.html")
 
     assert first.returncode == 0, first.stderr
-    assert "replicas of Llama-3.1-8B-Instruct on l40s meet every SLO" in " ".join(first.stdout.split())
+    assert "1 replica of Llama-3.1-8B-Instruct on l40s, TP 1 meets every SLO" in " ".join(first.stdout.split())
     scenario = tmp_path / "plan-llama-3-1-8b-instruct.yaml"
     assert f"scenario: {scenario.name}" in first.stderr
     answer = json.loads((tmp_path / "a.json").read_text())
@@ -27,6 +27,29 @@ def test_a_plan_without_a_file_writes_its_scenario_and_answers(windtunnel: Any, 
     again = windtunnel("plan", scenario.name, "--jobs", "1")
     assert again.returncode == 0
     assert again.stdout.split("flights in")[0] == first.stdout.split("flights in")[0]
+
+
+def test_a_model_that_one_gpu_cannot_hold_is_asked_about_on_several(windtunnel: Any, tmp_path: Path) -> None:
+    lengths = ["--rate", "1/s", "--input-tokens", "400", "--output-tokens", "60"]
+    answer = windtunnel("plan", "--model", "Llama-3.1-70B-Instruct", *lengths, "--ttft", "2s", "--gpu", "l40s",
+                        "--gpu", "h100-sxm", "--max-replicas", "4", "--out", "a.json")  # fmt: skip
+
+    assert answer.returncode == 0, answer.stderr
+    scenario = (tmp_path / "plan-llama-3-1-70b-instruct.yaml").read_text()
+    assert "gpu: [l40s, h100-sxm], tensor_parallel: [2, 4, 8]" in scenario
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["best"]["settings"]["tensor_parallel"] >= 2
+    assert any("does not fit on 2 × l40s" in skipped["reason"] for skipped in found["not_flown"])
+
+
+def test_a_model_that_no_gpu_can_hold_is_told(windtunnel: Any, tmp_path: Path) -> None:
+    question = [*ASKED, "--ttft", "1s"]
+    question[2] = "Llama-3.1-70B-Instruct"
+    answer = windtunnel(*question, "--gpu", "l40s", "--tensor-parallel", "1")
+
+    assert answer.returncode == 2
+    assert "does not fit on 1 × l40s" in answer.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
