@@ -34,6 +34,7 @@ from reference.engine.sequence import (
     Event,
     Rejected,
     Sequence,
+    from_fields,
 )
 from reference.engine.settings import EngineSettings
 from reference.engine.step_cost import TICKS_PER_SECOND, StepCost
@@ -418,7 +419,8 @@ class Engine:
             elif not sequence.is_leaving:
                 generated = 1 if kind is FIRST_TOKEN else sequence.generated
                 at = end * SECONDS_PER_TICK
-                self._events.append(Event(kind, sequence.request_id, at, generated, sequence.cached_tokens))
+                fields = (kind, sequence.request_id, at, generated, sequence.cached_tokens)
+                self._events.append(from_fields(Event, fields))
                 if kind is FINISHED:
                     del self._live[sequence.request_id]
         if self._leaving:

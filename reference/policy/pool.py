@@ -19,7 +19,7 @@ from reference.policy.queue import Fairness, PoolQueue
 from reference.policy.retry import RetryBudget
 from reference.policy.roster import Roster
 from reference.policy.routing.protocol import RoutingPolicy
-from reference.policy.view import Chance, Decision, Endpoint, Observation, Rejected, RequestView
+from reference.policy.view import Chance, Decision, Endpoint, Observation, Rejected, RequestView, from_fields
 
 
 class Outcome(Enum):
@@ -281,7 +281,7 @@ class Pool:
         self._flights[request.request_id] = Flight(request, endpoint, attempt, failed_on)
         if self._on_dispatched is not None:
             self._on_dispatched(request, endpoint.name, now)
-        return Dispatch(request, decision, attempt)
+        return from_fields(Dispatch, (request, decision, attempt))
 
     def _land(self, flight: Flight) -> None:
         flight.endpoint.in_flight -= 1

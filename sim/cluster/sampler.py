@@ -6,7 +6,6 @@ Sees the truth, which no policy does. What can be told from the rows of the requ
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isnan
 
 import numpy as np
 
@@ -64,11 +63,10 @@ class Sampler:
 
 def gateway_samples(recorder: Recorder, instants: list[float], hop: float) -> list[tuple[float, str, str, float]]:
     """Count the requests that were at the gateway or behind it at each instant, from the rows of the requests."""
-    entered = [sent + hop for sent in recorder.sent if not isnan(sent)]
-    left = [
-        max(ended - hop, sent + hop) for sent, ended in zip(recorder.sent, recorder.ended, strict=True) if ended >= 0
-    ]
-    came = np.searchsorted(np.sort(entered), instants, side="right")
+    sent, ended = np.array(recorder.sent), np.array(recorder.ended)
+    entered, has_left = sent + hop, ended >= 0
+    left = np.maximum(ended[has_left] - hop, entered[has_left])
+    came = np.searchsorted(np.sort(entered[~np.isnan(sent)]), instants, side="right")
     went = np.searchsorted(np.sort(left), instants, side="right")
     counts = (came - went).tolist()
     return [(now, "gateway", "in_flight", float(count)) for now, count in zip(instants, counts, strict=True)]
