@@ -107,24 +107,29 @@ class DecodeBatch:
             heappop(finishing)
 
     def settle(self) -> int:
-        """Give the blocks to be taken from the pool, so that `recorded` is what members hold.
-
-        The blocks held by members are (the sum of lengths + the free places in their last blocks) / block size.
-        """
+        """Give the blocks to be taken from the pool, so that `recorded` is what members hold."""
         level = self.step if self.is_decided else self.step - 1
         if level == self.settled:
             return 0
         self.settled = level
-        count = self.num_sequences
-        if not count:
-            return 0
-        size = self._block_size
-        first = level % size
-        slack: int = sum(map(mul, self._residues, self._slacks[first : first + size]))
-        held = (self.context_tokens - count * (self.step - level) + slack) // size
+        held = self.held_after(0)
         growth = held - self.recorded
         self.recorded = held
         return growth
+
+    def held_after(self, steps: int) -> int:
+        """Count the blocks that members hold once so many more steps have passed.
+
+        (The sum of lengths + the free places in their last blocks) / block size.
+        """
+        count = self.num_sequences
+        if not count:
+            return 0
+        level = self.step + steps if self.is_decided else self.step + steps - 1
+        size = self._block_size
+        first = level % size
+        slack: int = sum(map(mul, self._residues, self._slacks[first : first + size]))
+        return (self.context_tokens - count * (self.step - level) + slack) // size
 
     def blocks_now(self) -> int:
         """Count the blocks that the next step takes, once settled."""

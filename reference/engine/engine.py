@@ -123,6 +123,20 @@ class Engine:
         """KV cache usage: the share of blocks held by sequences, 0 to 1; cached blocks nobody holds are free."""
         return self._scheduler.kv_usage
 
+    def gauges(self, now: float) -> tuple[int, int, float]:
+        """Give running, waiting and KV cache usage at `now`, as `advance(now)` and the properties would.
+
+        Cheaper than those: a run of equal steps is looked into, not cut. Only when there is no event up to `now` that
+        was not given.
+        """
+        tick = tick_at(now)
+        plan, scheduler = self._plan, self._scheduler
+        if (plan.steps and plan.end <= tick) or self._due is not None:
+            self._is_simulated = True
+            self._catch_up(tick)
+        steps = plan.whole_steps(tick - plan.start) if plan.steps > 1 and tick > plan.start else 0
+        return len(scheduler.running), len(scheduler.waiting), scheduler.kv_usage_after(steps)
+
     @property
     def counters(self) -> Counters:
         """Totals since the engine was made; the same object at every time."""

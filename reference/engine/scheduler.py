@@ -123,6 +123,16 @@ class Scheduler:
         waiting.append(sequence)
         return is_open
 
+    def _may_shrink(self) -> bool:
+        """Whether the head of the queue, which found no blocks, may need fewer once some that it hits are evicted.
+
+        Then its first chunk starts earlier and, bounded by the budget, ends earlier. Decodes evict, so no leap is sure.
+        """
+        head = self.waiting[0]
+        if not self._caches or head.prefill_target <= self._budget_left or len(self.running) >= self._max_seqs:
+            return False
+        return bool(head.block_hashes) or head.survivors is not None
+
     def lets_in_after(self, steps: int) -> int:
         """Give the prompt tokens of the one who waits, if the step after `steps` more decodes surely admits it whole.
 
@@ -144,8 +154,12 @@ class Scheduler:
     @property
     def kv_usage(self) -> float:
         """The share of blocks that sequences hold, 0 to 1."""
-        self._settle()
-        return self.pool.used / self.pool.total
+        return self.kv_usage_after(0)
+
+    def kv_usage_after(self, steps: int) -> float:
+        """Give the share of blocks that sequences hold once so many of the steps decided have passed."""
+        batch, pool = self.batch, self.pool
+        return (pool.total - pool.free - batch.recorded + batch.held_after(steps)) / pool.total
 
     def schedule(self) -> int:
         """Decide the next step and take its blocks; give the number of equal steps that begin with it, 0 for none."""
@@ -169,7 +183,7 @@ class Scheduler:
         if not num:
             batch.is_decided = False
             return 0
-        if self.has_preempted or not self._leaping:
+        if self.has_preempted or not self._leaping or (self.waiting and self._may_shrink()):
             return 1
         finish_step, _, first = batch.finishing[0]
         if first.finish_step == finish_step and first.state is DECODING:
