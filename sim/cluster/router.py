@@ -71,7 +71,7 @@ class Router:
         *,
         settings: RouterSettings,
         desks: dict[str, Desk],
-        requests: tuple[WorkloadRequest, ...],
+        requests: list[WorkloadRequest],
         clock: Clock,
         fleet: Fleet,
         recorder: Recorder,

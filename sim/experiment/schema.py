@@ -182,6 +182,32 @@ class Slo(Block):
     """The share of all requests of the class that must be good."""
 
 
+class ClientRetry(Block):
+    """What clients do when a request brought no token: they send it again, as a new request. Off unless given.
+
+    First sends stay open loop: nobody waits for an answer before sending the next request. What broke off after its
+    first token is not sent again, nor what was refused as wrong (4xx, but for 408 and 429).
+    """
+
+    max_sends: Annotated[int, Field(gt=1, strict=True)] = 3
+    """Of one request, the first included."""
+    on: Annotated[tuple[Literal["timed_out", "refused", "failed"], ...], Field(min_length=1)] = (
+        "timed_out",
+        "refused",
+        "failed",
+    )
+    """After which ends of a send there is another one."""
+    backoff: Duration = 0.0
+    """From a send's end to the next send; 0: at once."""
+    multiplier: Annotated[float, Field(ge=1, strict=True)] = 2.0
+    """What each further backoff is of the one before it."""
+    max_backoff: Duration = 60.0
+    jitter: Fraction = 0.0
+    """The share of a backoff that is left to chance: 0.5 draws between half of it and all of it."""
+    budget: Fraction | None = None
+    """Resends as a share of the class's first sends, beyond which clients give up; None: no bound."""
+
+
 class TrafficClass(Block):
     """A kind of request with an SLO and a priority (larger is more important)."""
 
@@ -195,7 +221,9 @@ class TrafficClass(Block):
     model: str | None = None
     """Which pool's model it asks for; None: the first pool's."""
     deadline: Duration | None = None
-    """How long its clients wait for the first token before they hang up."""
+    """How long its clients wait for the first token, after each send, before they hang up."""
+    retry: ClientRetry | None = None
+    """None: a client sends once, and takes what it gets."""
 
 
 class Tenant(Block):
