@@ -338,6 +338,8 @@ class Autoscale(Block):
     target: Share
     """Of the metric, per replica."""
     interval: Duration = 15.0
+    metrics_delay: Duration = 0.0
+    """How old the readings are that it decides by: scraping, averaging, the way through a metrics server."""
     tolerance: Fraction = 0.1
     stabilisation: Duration = 300.0
     """Scale-down waits for the highest recommendation of this window."""
@@ -366,6 +368,8 @@ class Speculative(Block):
 class Startup(Block):
     """What a cold start is made of. Gigabytes are of 10^9 bytes."""
 
+    scheduling: Duration = 0.0
+    """Until a node takes a new replica, be it that one has to be made first. One that crashed keeps its seat."""
     image_gb: Count = 10.0
     """Pulled onto a node that has not got it; the nodes of the first replicas have."""
     pull_gb_per_s: Share = 0.25

@@ -24,7 +24,7 @@ from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Scenario
 from sim.experiment.workload import PromptSegment, Workload, WorkloadRequest
 
-EXAMPLES = int(os.environ.get("FLIGHT_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("FLIGHT_EXAMPLES", "200"))
 RARE = 0.01
 """The share of the flights that must have met a kind, whatever chance does."""
 
