@@ -105,6 +105,11 @@ class Router:
         return sum(desk.pool.num_queued for desk in self._desks.values())
 
     @property
+    def queued_by_model(self) -> dict[str, int]:
+        """Requests that wait for an endpoint, by model."""
+        return {model: desk.pool.num_queued for model, desk in self._desks.items()}
+
+    @property
     def num_in_flight(self) -> int:
         """Requests dispatched and not answered, as far as the router knows."""
         return len(self._transits)
