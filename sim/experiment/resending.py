@@ -42,7 +42,7 @@ class Resending:
         """
         rule = self._rule
         is_wrong = 400 <= http_status < 500 and http_status not in RETRIED_CLIENT_ERRORS
-        if status not in rule.on or is_wrong or num_sends >= rule.max_sends or not self._affords(now):
+        if status not in rule.after or is_wrong or num_sends >= rule.max_sends or not self._affords(now):
             self.num_given_up += 1
             return None
         backoff = min(rule.max_backoff, rule.backoff * rule.multiplier ** (num_sends - 1))

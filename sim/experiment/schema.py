@@ -191,12 +191,12 @@ class ClientRetry(Block):
 
     max_sends: Annotated[int, Field(gt=1, strict=True)] = 3
     """Of one request, the first included."""
-    on: Annotated[tuple[Literal["timed_out", "refused", "failed"], ...], Field(min_length=1)] = (
+    after: Annotated[tuple[Literal["timed_out", "refused", "failed"], ...], Field(min_length=1)] = (
         "timed_out",
         "refused",
         "failed",
     )
-    """After which ends of a send there is another one."""
+    """The ends of a send after which there is another one."""
     backoff: Duration = 0.0
     """From a send's end to the next send; 0: at once."""
     multiplier: Annotated[float, Field(ge=1, strict=True)] = 2.0
@@ -206,6 +206,16 @@ class ClientRetry(Block):
     """The share of a backoff that is left to chance: 0.5 draws between half of it and all of it."""
     budget: Fraction | None = None
     """Resends as a share of the class's first sends, beyond which clients give up; None: no bound."""
+
+    @model_validator(mode="after")
+    def _has_a_backoff_to_change(self) -> ClientRetry:
+        if self.max_backoff < self.backoff:
+            raise ValueError(f"max_backoff {written(self.max_backoff)} is below backoff {written(self.backoff)}")
+        fields = type(self).model_fields
+        idle = [name for name in ("multiplier", "jitter") if getattr(self, name) != fields[name].default]
+        if idle and not self.backoff:
+            raise ValueError(f"{idle[0]} changes a backoff, and there is none; expected `backoff` with it")
+        return self
 
 
 class TrafficClass(Block):

@@ -125,15 +125,22 @@ def test_resends_are_seen_in_the_samples(scenario: Any, workload: Any, flown: Fl
     assert {at for at, value in seen.items() if value} <= {11.0, 12.0, 13.0, 14.0, 15.0}
 
 
+BACKOFFS = st.fixed_dictionaries(
+    {
+        "backoff": st.sampled_from([0.5, 3.0]),
+        "multiplier": st.sampled_from([1.0, 2.0]),
+        "max_backoff": st.just(4.0),
+        "jitter": st.sampled_from([0.0, 0.5, 1.0]),
+    }
+)
+
+
 @given(
     rule=st.builds(
-        ClientRetry,
-        max_sends=st.integers(2, 6),
-        backoff=st.sampled_from([0.0, 0.5, 3.0]),
-        multiplier=st.sampled_from([1.0, 2.0]),
-        max_backoff=st.just(4.0),
-        jitter=st.sampled_from([0.0, 0.5, 1.0]),
-        budget=st.sampled_from([None, 0.0, 0.1, 1.0]),
+        lambda max_sends, budget, more: ClientRetry(max_sends=max_sends, budget=budget, **more),
+        st.integers(2, 6),
+        st.sampled_from([None, 0.0, 0.1, 1.0]),
+        st.just({}) | BACKOFFS,
     ),
     num_requests=st.integers(1, 200),
     seed=st.integers(0, 9),
@@ -159,8 +166,23 @@ def test_resends_keep_to_their_number_their_backoff_and_their_budget(
         assert resends <= rule.budget * num_requests
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_sends": 1}, "greater than 1"),
+        ({"jitter": 0.5}, "jitter changes a backoff, and there is none"),
+        ({"multiplier": 1.5}, "multiplier changes a backoff, and there is none"),
+        ({"backoff": 10.0, "max_backoff": 5.0}, "max_backoff 5s is below backoff 10s"),
+        ({"after": ("cancelled",)}, "timed_out"),
+    ],
+)
+def test_a_rule_that_would_be_ignored_in_part_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClientRetry(**given)
+
+
 def test_ends_that_the_rule_does_not_name_are_taken_as_they_are() -> None:
-    resending = Resending(ClientRetry(on=("timed_out",)), random.random)
+    resending = Resending(ClientRetry(after=("timed_out",)), random.random)
     assert resending.delay(1, "timed_out", 408, 0.0) == 0.0
     assert resending.delay(1, "refused", 429, 0.0) is None
     assert resending.delay(1, "cancelled", 0, 0.0) is None

@@ -69,7 +69,7 @@ def scenario_of(chance: Random) -> LoadedScenario:
         },
         "retry": {"max_attempts": chance.randint(1, 3), "min_per_second": 10.0},
     }
-    retry = {"max_sends": 3, "backoff": chance.choice([0.0, 0.7]), "jitter": chance.choice([0.0, 1.0])}
+    retry = {"max_sends": 3, **chance.choice([{}, {"backoff": 0.7}, {"backoff": 0.7, "jitter": 1.0}])}
     faults = [
         {
             "at": chance.randint(0, 80) / 10,
