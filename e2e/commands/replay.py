@@ -21,6 +21,7 @@ from sim.experiment.errors import InputError
 if TYPE_CHECKING:
     from e2e.rungs import OnCluster, Target
     from sim.experiment.record import RunRecord
+    from sim.experiment.report.perfetto import Stretch
     from sim.experiment.scenario import LoadedScenario
     from sim.experiment.workload import Workload
 
@@ -64,6 +65,9 @@ def replay(
     trace: Annotated[
         Path | None, typer.Option(help="write a timeline for ui.perfetto.dev here (.json or .json.gz)")
     ] = None,
+    trace_window: Annotated[
+        str | None, typer.Option(metavar="FROM,TO", help="the part of the flight that the timeline shows: 10m,12m")
+    ] = None,
     open_report: Annotated[
         bool | None, typer.Option("--open/--no-open", help="open the report (default: on a terminal with a browser)")
     ] = None,
@@ -88,8 +92,7 @@ def replay(
     require_rung(on)
     loaded = load(find_scenario(scenario), override or ())
     directory = run_directory(loaded.path.stem, on, out)
-    if trace is not None and not trace.parent.is_dir():
-        raise InputError(f"--trace {trace}: there is no directory {trace.parent}")
+    stretch = checked_trace(trace, trace_window)
     workload = build_workload(loaded, seed)
     typer.echo(f"{loaded.scenario.name} on {on}: {_what_flies(workload)}", err=True)
     with kept_logs(directory) as logs:
@@ -98,9 +101,7 @@ def replay(
         record = _fly(loaded, workload, on, logs, seed, target, ground, with_steps=trace is not None)
         summary = write_run(record, loaded, directory, logs)
     if trace is not None:
-        from sim.experiment.report.perfetto import write_trace
-
-        write_trace(record, trace)
+        write_timeline(record, trace, stretch)
     _tell(record, summary, directory)
     if open_report or (open_report is None and _has_browser()):
         webbrowser.open((directory / "report.html").resolve().as_uri())
@@ -108,6 +109,30 @@ def replay(
         raise typer.Exit(EXIT_INVALID)
     if summary["outcome"] != "pass":
         raise typer.Exit(EXIT_FAILED)
+
+
+def checked_trace(trace: Path | None, window: str | None) -> Stretch:
+    """Read which part of a flight a timeline shows, and make sure, before anything flies, that it can be written.
+
+    Raises:
+        InputError: it cannot, or the part is none, or there is no timeline to show it.
+    """
+    from sim.experiment.report.perfetto_file import stretch_of
+
+    if trace is None and window is not None:
+        raise InputError(f"--trace-window {window}: is a part of a timeline; expected --trace FILE with it")
+    if trace is not None and not trace.parent.is_dir():
+        raise InputError(f"--trace {trace}: there is no directory {trace.parent}")
+    return stretch_of(window)
+
+
+def write_timeline(record: RunRecord, trace: Path, stretch: Stretch) -> None:
+    """Write the timeline of a run, and say where it was cut."""
+    from sim.experiment.report.perfetto_file import write_trace
+
+    note = write_trace(record, trace, stretch)
+    if note is not None:
+        typer.echo(note, err=True)
 
 
 def _what_flies(workload: Workload) -> str:

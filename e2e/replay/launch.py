@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from e2e.replay.address import address_of
+from e2e.replay.persistence import account_of
 from e2e.replay.plan import Settings, write_plan
 from e2e.replay.prompts import Wording
 from e2e.replay.result import ReplayResult
 from e2e.replay.rows import Row, read_row
 from sim.experiment.errors import InputError
+from sim.experiment.schema import ClientRetry
 from sim.experiment.workload import Workload
 
 PILOT = "e2e.replay.pilot"
@@ -58,6 +60,7 @@ def replay(
     authority: Path | None = None,
     connect_to: str = "",
     num_senders: int | None = None,
+    retries: Mapping[str, ClientRetry] | None = None,
 ) -> ReplayResult:
     """Send every request of a workload to an OpenAI-compatible endpoint when the workload says, and record what came.
 
@@ -66,7 +69,8 @@ def replay(
     `exact_lengths` asks for as many output tokens as the workload has, in words that not every server knows. `out_dir`
     keeps the senders' logs (None: nowhere). `on_start` is told the run's zero on the monotonic clock, a moment ahead.
     `progress` is told the share of the window that has passed. `authority` is the certificate by which the endpoint is
-    trusted (None: the system's); `connect_to` an address to use instead of the one that its name resolves to.
+    trusted (None: the system's); `connect_to` an address to use instead of the one that its name resolves to. `retries`
+    is by class: how clients send again what brought no token; a budget is each sender's own.
 
     Raises:
         InputError: locust is not installed, or the URL cannot be used. ReplayError: the sender broke.
@@ -85,6 +89,7 @@ def replay(
         authority=str(authority or ""),
         connect_to=connect_to,
         keys=tuple(sorted(set(keys.values()))),
+        retries={name: rule.model_dump() for name, rule in (retries or {}).items()},
     )
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="windtunnel-replay-", dir=out_dir)))
@@ -117,6 +122,7 @@ def replay(
         cpu_seconds=sum(pilot.account.get("cpu", 0.0) for pilot in crew),
         precedence=", ".join(sorted({pilot.account.get("precedence", "usual") for pilot in crew})),
         num_senders=senders,
+        facts={"client_retries": account_of(rows, workload, retries)} if retries else {},
     )
 
 

@@ -28,6 +28,7 @@ from gevent.event import Event
 from gevent.pool import Group
 from locust.env import Environment
 
+from e2e.replay.persistence import Persistence
 from e2e.replay.plan import Planned, Settings, read_plan
 from e2e.replay.rows import OK
 from e2e.replay.sender import Sender
@@ -48,6 +49,7 @@ class Flight:
         self._rows = rows
         self._open: Group = Group()
         self.sender = Sender(settings)
+        self._persistence = Persistence(self.sender, settings.retries, settings.run_id)
         self.num_sent = self.num_ended = 0
         self.landed = Event()
 
@@ -66,7 +68,7 @@ class Flight:
         teller.kill()
 
     def _one(self, planned: Planned, requests: Any) -> None:
-        row = self.sender.send(planned)
+        row = self._persistence.send(planned)
         self.num_ended += 1
         self._rows.write(row.line())
         requests.fire(

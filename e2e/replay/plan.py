@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from e2e.replay.prompts import Prompter, Wording
@@ -40,6 +40,8 @@ class Settings:
     """The address that is connected to instead of the one that the URL's host resolves to."""
     keys: tuple[str, ...] = ()
     """API keys; a request names its own by position, -1 for none."""
+    retries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By class: how its clients send again, as `sim.experiment.schema.ClientRetry` has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ def _columns(result: ReplayResult) -> dict[str, list[Any]]:
         "http_status": [row.http_status for row in rows],
         "attempts": [row.attempts for row in rows],
         "endpoint": [row.endpoint for row in rows],
+        "sends": [row.sends for row in rows],
     }
 
 

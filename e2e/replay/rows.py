@@ -30,6 +30,8 @@ class Row:
     http_status: int = 0
     attempts: int = 0
     endpoint: str = ""
+    sends: int = 1
+    """By the client; all but `sent` tell of the last one."""
     usage: tuple[int, int, int] | None = None
     gap_ticks: list[int] = field(default_factory=list)
     """Between successive chunks."""

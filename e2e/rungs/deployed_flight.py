@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,21 @@ def fly_deployed(
 
 
 def fill_decisions(record: RunRecord, log: Path, zero: float) -> None:
-    """Read the router's log into the record: seconds since zero, index of the request, attempt, endpoint, reason."""
+    """Read the router's log into the record: seconds since zero, index of the request, attempt, endpoint, reason.
+
+    The router counts the attempts of each send anew; in a record they are numbered through.
+    """
     with open(log, "rb") as lines:
         found = [_decision(json.loads(line), zero) for line in lines]
     record.decisions = [decision for decision in found if decision is not None]
     # which attempt and endpoint a request had, also where its answer did not say: the log knows of all of them
     attempts, endpoints = record.requests["attempts"], record.requests["endpoint"]
-    for _, index, attempt, endpoint, _, _ in record.decisions:
+    made: Counter[int] = Counter()
+    for place, (at, index, _, endpoint, reason, scores) in enumerate(record.decisions):
         if endpoint:
-            attempts[index], endpoints[index] = attempt, endpoint
+            made[index] += 1
+            attempts[index], endpoints[index] = made[index], endpoint
+        record.decisions[place] = (at, index, made[index], endpoint, reason, scores)
 
 
 def _decision(entry: dict[str, Any], zero: float) -> Any:

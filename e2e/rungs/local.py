@@ -16,6 +16,7 @@ from e2e.rungs.processes import Crew
 from e2e.rungs.stack import Stack, add_stack
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
+from sim.experiment.resending import rules_of
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Scenario
 from sim.experiment.workload import Workload
@@ -70,6 +71,7 @@ def fly(
                 out_dir=out_dir,
                 progress=progress,
                 on_start=on_start,
+                retries=rules_of(scenario),
             )
 
         result = fly_deployed(record, scenario, stack, crew, starting_seconds, send)

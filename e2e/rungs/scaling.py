@@ -39,6 +39,11 @@ class Scaling(Generic[S]):
         """When each worker that is there was asked for, in seconds from zero."""
         self._spent: dict[str, float] = {}
         """Seconds of the workers that have gone, by pool."""
+        self._has_image = {
+            name: {ordinal // pool.replicas_per_node for ordinal in range(pool.replicas)}
+            for name, pool in stack.pools.items()
+        }
+        """Nodes of each pool, by number within it, that hold the image already; elsewhere its pull is waited for."""
         self._stop = threading.Event()
         self._agenda = sched.scheduler(time.monotonic, self._sleep)
         self._thread = threading.Thread(target=self._agenda.run, name="scaling", daemon=True)
@@ -77,6 +82,11 @@ class Scaling(Generic[S]):
         )
         staying = [worker.name for worker in self._stack.workers_of(name) if worker.name not in self._draining]
         readings = self._readings(staying, settings.metric)
+        self._agenda.enter(settings.metrics_delay, 1, self._act, (name, policy, readings, due + settings.metrics_delay))
+
+    def _act(self, name: str, policy: HorizontalAutoscaler, readings: dict[str, float], due: float) -> None:
+        """Decide by what was read, once it has come through."""
+        staying = [worker.name for worker in self._stack.workers_of(name) if worker.name not in self._draining]
         decision = policy.decide(replicas=len(staying), readings=[*readings.values()], now=due - self._zero)
         change = decision.replicas - len(staying)
         if not change:
@@ -103,12 +113,17 @@ class Scaling(Generic[S]):
     def _add(self, name: str) -> None:
         worker = self._stack.add_worker(name)
         self._since[worker.name] = time.monotonic() - self._zero
-        wait = max(0.0, cold_start_of(self._stack.pools[name]).seconds(has_image=True) - self._starting_seconds)
+        pool = self._stack.pools[name]
+        has_image = _ordinal(worker.name) // pool.replicas_per_node in self._has_image[name]
+        cold_start = cold_start_of(pool).seconds(has_image=has_image, is_new=True)
+        wait = max(0.0, cold_start - self._starting_seconds)
         self._agenda.enter(wait, 1, self._begin, (worker.name,))
 
     def _begin(self, worker: str) -> None:
         if worker in self._draining:
             return
+        pool = worker.rpartition("-")[0]
+        self._has_image[pool].add(_ordinal(worker) // self._stack.pools[pool].replicas_per_node)
         self._crew.start(self._stack.workers[worker])
         self._stack.list_workers(leaving=self._draining)
         self._look(worker)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from e2e.progress import Progress
 from sim.experiment.record import RunRecord
+from sim.experiment.resending import rules_of
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Scenario
 from sim.experiment.workload import Workload
@@ -67,6 +68,7 @@ def fly(
             progress=progress,
             verify_tls=target.verify_tls,
             on_start=watch.start,
+            retries=rules_of(scenario),
         )
     fill(record, result)
     record.samples = watch.samples

@@ -6,7 +6,7 @@ request costs one call on its way to the router, unless a gateway has limits to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import nan
 from typing import Final, Protocol
 
@@ -23,7 +23,7 @@ _LEAVE: Final = int(Turn.LEAVE)
 class Entry(Protocol):
     """Where requests go: the gateway."""
 
-    def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
+    def entries(self, requests: Iterable[WorkloadRequest]) -> Iterator[tuple[float, int, WorkloadRequest]]:
         """Give each request with when something must first be decided about it, and in whose turn."""
 
     def entrance(self) -> Callable[[WorkloadRequest], Call | None]:

@@ -1,7 +1,7 @@
 """How long a replica takes from being asked for to being ready, part by part.
 
-The image is pulled onto a node that has not got it, the weights are read from storage (all replicas of a node share its
-way there), and the engine warms up until it answers a first token.
+A new replica waits for a node to take it; the image is pulled onto a node that has not got it, the weights are read
+from storage (all replicas of a node share its way there), and the engine warms up until it answers a first token.
 """
 
 from __future__ import annotations
@@ -24,10 +24,23 @@ class ColdStart:
     load: float
     """Of the weights."""
     readiness: float
+    scheduling: float = 0.0
+    """Of a replica that was not there before."""
 
-    def seconds(self, *, has_image: bool) -> float:
+    def seconds(self, *, has_image: bool, is_new: bool = False) -> float:
         """Add up what is needed."""
-        return self.load + self.readiness + (0.0 if has_image else self.pull)
+        start = self.load + self.readiness + (0.0 if has_image else self.pull)
+        return start + self.scheduling if is_new else start
+
+    def about(self, *, has_image: bool, is_new: bool = False) -> str:
+        """Say in words what the seconds are made of."""
+        parts = {
+            "scheduling": self.scheduling if is_new else 0.0,
+            "image": 0.0 if has_image else self.pull,
+            "weights": self.load,
+            "readiness": self.readiness,
+        }
+        return ", ".join(f"{name} {seconds:.3g} s" for name, seconds in parts.items() if seconds) or "no time"
 
 
 def cold_start_of(pool: Pool) -> ColdStart:
@@ -40,7 +53,12 @@ def cold_start_of(pool: Pool) -> ColdStart:
     if startup is None:
         return ColdStart(0.0, 0.0, pool.cold_start)
     gigabytes = startup.weights_gb if startup.weights_gb is not None else _weights_gb(pool)
-    return ColdStart(startup.image_gb / startup.pull_gb_per_s, gigabytes / startup.load_gb_per_s, startup.readiness)
+    return ColdStart(
+        pull=startup.image_gb / startup.pull_gb_per_s,
+        load=gigabytes / startup.load_gb_per_s,
+        readiness=startup.readiness,
+        scheduling=startup.scheduling,
+    )
 
 
 def _weights_gb(pool: Pool) -> float:

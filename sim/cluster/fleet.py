@@ -99,7 +99,7 @@ class Fleet:
     def add(self, squad: Squad) -> Replica:
         """Ask for one more replica; it is ready after its pool's cold start."""
         replica = self._make(squad)
-        self._start_at(replica, self._clock.now)
+        self._start_at(replica, self._clock.now, is_new=True)
         return replica
 
     def drain(self, squad: Squad, count: int) -> list[Replica]:
@@ -156,18 +156,22 @@ class Fleet:
         self._squad_of[name] = (squad, ordinal)
         return replica
 
-    def _start_at(self, replica: Replica, when: float) -> None:
+    def _start_at(self, replica: Replica, when: float, *, is_new: bool = False) -> None:
         """Begin a cold start then; a later crash puts it off, an earlier one does not bring it forward."""
         squad, ordinal = self._squad_of[replica.name]
-        seconds = squad.cold_start.seconds(has_image=replica.node in self._has_image)
-        ready_at = max(when + seconds, self._ready_at.get(replica, 0.0))
+        has_image = replica.node in self._has_image
+        ready_at = when + squad.cold_start.seconds(has_image=has_image, is_new=is_new)
+        ready_at = max(ready_at, self._ready_at.get(replica, 0.0))
         self._ready_at[replica] = ready_at
-        self._clock.call_at(ready_at, Turn.READY + squad.first_index + ordinal, self._on_started, (replica, ready_at))
+        parts = squad.cold_start.about(has_image=has_image, is_new=is_new)
+        about = f"{'asked for' if is_new else 'started again'} at {when:.1f} s; {parts}"
+        turn = Turn.READY + squad.first_index + ordinal
+        self._clock.call_at(ready_at, turn, self._on_started, (replica, ready_at, about))
 
-    def _on_started(self, about: tuple[Replica, float]) -> None:
-        replica, ready_at = about
+    def _on_started(self, started: tuple[Replica, float, str]) -> None:
+        replica, ready_at, about = started
         if self._ready_at.get(replica) != ready_at or replica.is_ready:
             return
         self._has_image.add(replica.node)
-        self._recorder.event(self._clock.now, "replica_ready", replica.name, "cold start over")
+        self._recorder.event(self._clock.now, "replica_ready", replica.name, f"cold start over: {about}")
         replica.started()

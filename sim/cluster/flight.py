@@ -25,11 +25,13 @@ from sim.cluster.faults import Faults
 from sim.cluster.fleet import Fleet
 from sim.cluster.gateway import Gateway
 from sim.cluster.machines import Machine, machine_for
+from sim.cluster.persistent_clients import PersistentClients
 from sim.cluster.recorder import CANCELLED, Recorder
 from sim.cluster.router import Desk, Router
 from sim.cluster.sampler import Sampler, gateway_samples
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
+from sim.experiment.resending import Resending, rules_of
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Cluster, Scenario
 from sim.experiment.schema import Router as RouterSettings
@@ -106,11 +108,12 @@ class Flight:
         self.recorder = recorder = Recorder(workload, self._on_all_ended)
         self.fleet = fleet = Fleet(clock, recorder, hop)
         self._over = clock.event()
+        requests = list(workload.requests)
         self.machines: dict[str, Machine] = {}
         self.router = Router(
             settings=cluster.router,
             desks=self._desks(loaded, cluster),
-            requests=workload.requests,
+            requests=requests,
             clock=clock,
             fleet=fleet,
             recorder=recorder,
@@ -128,7 +131,14 @@ class Flight:
             hop=hop,
             router_overhead=cluster.router.overhead,
         )
-        Clients(workload.requests, clock, gateway, recorder)
+        self._persistent: PersistentClients | None = None
+        rules = rules_of(scenario)
+        if rules:
+            chance = self._stream("client retries")
+            resending = {name: Resending(rule, chance) for name, rule in rules.items()}
+            self._persistent = PersistentClients(requests, resending, clock, gateway, recorder)
+        else:
+            Clients(workload.requests, clock, gateway, recorder)
         Faults(scenario.faults, fleet, clock, recorder)
         self._sampler = Sampler(
             clock=clock,
@@ -169,6 +179,8 @@ class Flight:
             (replica.name, *span) for replica in self.fleet.all_replicas for span in replica.engine.spans or ()
         ]
         record.facts = self._facts(scenario)
+        if self._persistent is not None:
+            self._persistent.fold_into(record, self._sampler.instants)
         return record
 
     def _stream(self, subsystem: str) -> Callable[[], float]:

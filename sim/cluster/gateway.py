@@ -9,7 +9,7 @@ client declares it in `max_tokens`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
@@ -60,7 +60,7 @@ class Gateway:
         if self._limits is not None:
             router.when_left = self._on_left
 
-    def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
+    def entries(self, requests: Iterable[WorkloadRequest]) -> Iterator[tuple[float, int, WorkloadRequest]]:
         """Give each request with when it is first decided about: here, or at the router where there are no limits."""
         hop, overhead = self._hop, self._overhead
         way = 0.0 if self._limits is not None else self._to_router

@@ -27,6 +27,8 @@ class Recorder:
     def __init__(self, workload: Workload, when_all_ended: Callable[[], None]) -> None:
         self._workload = workload
         self._when_all_ended = when_all_ended
+        self.when_lost: Callable[[int, float, str, int], None] | None = None
+        """Told of each row that is closed without success: its index, when, status, HTTP status."""
         count = len(workload.requests)
         self.num_open = count
         """Requests not ended, those yet to be sent included."""
@@ -57,10 +59,23 @@ class Recorder:
         self.ended[index] = at
         if at > self.last_ended:
             self.last_ended = at
+        if self.when_lost is not None:
+            self.when_lost(index, at, status, http_status)
         self.num_open -= 1
         if not self.num_open:
             self._when_all_ended()
         return True
+
+    def open_row(self) -> int:
+        """Begin a row beyond those of the workload, for a request that is sent again; give its index."""
+        self.num_open += 1
+        for times in (self.sent, self.first_token, self.last_token, self.ended):
+            times.append(nan)
+        for counts in (self.output_tokens, self.cached_tokens, self.http_status, self.attempts):
+            counts.append(0)
+        for words in (self.status, self.reason, self.endpoint):
+            words.append("")
+        return len(self.sent) - 1
 
     def complete(self, index: int, at: float, output_tokens: int) -> None:
         """Close the row of a request whose last token reached its client."""
@@ -103,6 +118,7 @@ class Recorder:
             "http_status": self.http_status,
             "attempts": self.attempts,
             "endpoint": self.endpoint,
+            "sends": [1 if sent >= 0 else 0 for sent in self.sent],
         }
 
     def write_into(self, record: RunRecord) -> None:

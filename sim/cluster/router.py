@@ -72,7 +72,7 @@ class Router:
         *,
         settings: RouterSettings,
         desks: dict[str, Desk],
-        requests: tuple[WorkloadRequest, ...],
+        requests: list[WorkloadRequest],
         clock: Clock,
         fleet: Fleet,
         recorder: Recorder,
@@ -104,6 +104,11 @@ class Router:
     def num_queued(self) -> int:
         """Requests that wait for an endpoint."""
         return sum(desk.pool.num_queued for desk in self._desks.values())
+
+    @property
+    def queued_by_model(self) -> dict[str, int]:
+        """Requests that wait for an endpoint, by model."""
+        return {model: desk.pool.num_queued for model, desk in self._desks.items()}
 
     @property
     def num_in_flight(self) -> int:

@@ -53,6 +53,9 @@ class Sampler:
         for squad in self._fleet.squads:
             add((now, squad.component, "ready", float(squad.num_ready)))
         add((now, "router", "queue", float(self._router.num_queued)))
+        queued = self._router.queued_by_model
+        if len(queued) > 1:
+            self._samples += [(now, "router", f"queue of {model}", float(count)) for model, count in queued.items()]
         add((now, "router", "in_flight", float(self._router.num_in_flight)))
         if self._progress is not None:
             flown = min(1.0, now / self._duration)

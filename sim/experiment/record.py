@@ -31,6 +31,7 @@ REQUEST_COLUMNS: dict[str, type] = {
     "http_status": int,  # 0 when the rung has none
     "attempts": int,  # dispatches by the router; 0 when unknown
     "endpoint": str,  # the one that answered, "" when unknown
+    "sends": int,  # by the client: 1, and one more each time it sent it again; all but `sent` tell of the last one
 }
 
 

@@ -182,6 +182,42 @@ class Slo(Block):
     """The share of all requests of the class that must be good."""
 
 
+class ClientRetry(Block):
+    """What clients do when a request brought no token: they send it again, as a new request. Off unless given.
+
+    First sends stay open loop: nobody waits for an answer before sending the next request. What broke off after its
+    first token is not sent again, nor what was refused as wrong (4xx, but for 408 and 429).
+    """
+
+    max_sends: Annotated[int, Field(gt=1, strict=True)] = 3
+    """Of one request, the first included."""
+    after: Annotated[tuple[Literal["timed_out", "refused", "failed"], ...], Field(min_length=1)] = (
+        "timed_out",
+        "refused",
+        "failed",
+    )
+    """The ends of a send after which there is another one."""
+    backoff: Duration = 0.0
+    """From a send's end to the next send; 0: at once."""
+    multiplier: Annotated[float, Field(ge=1, strict=True)] = 2.0
+    """What each further backoff is of the one before it."""
+    max_backoff: Duration = 60.0
+    jitter: Fraction = 0.0
+    """The share of a backoff that is left to chance: 0.5 draws between half of it and all of it."""
+    budget: Fraction | None = None
+    """Resends as a share of the class's first sends, beyond which clients give up; None: no bound."""
+
+    @model_validator(mode="after")
+    def _has_a_backoff_to_change(self) -> ClientRetry:
+        if self.max_backoff < self.backoff:
+            raise ValueError(f"max_backoff {written(self.max_backoff)} is below backoff {written(self.backoff)}")
+        fields = type(self).model_fields
+        idle = [name for name in ("multiplier", "jitter") if getattr(self, name) != fields[name].default]
+        if idle and not self.backoff:
+            raise ValueError(f"{idle[0]} changes a backoff, and there is none; expected `backoff` with it")
+        return self
+
+
 class TrafficClass(Block):
     """A kind of request with an SLO and a priority (larger is more important)."""
 
@@ -195,7 +231,9 @@ class TrafficClass(Block):
     model: str | None = None
     """Which pool's model it asks for; None: the first pool's."""
     deadline: Duration | None = None
-    """How long its clients wait for the first token before they hang up."""
+    """How long its clients wait for the first token, after each send, before they hang up."""
+    retry: ClientRetry | None = None
+    """None: a client sends once, and takes what it gets."""
 
 
 class Tenant(Block):
@@ -310,6 +348,8 @@ class Autoscale(Block):
     target: Share
     """Of the metric, per replica."""
     interval: Duration = 15.0
+    metrics_delay: Duration = 0.0
+    """How old the readings are that it decides by: scraping, averaging, the way through a metrics server."""
     tolerance: Fraction = 0.1
     stabilisation: Duration = 300.0
     """Scale-down waits for the highest recommendation of this window."""
@@ -338,6 +378,8 @@ class Speculative(Block):
 class Startup(Block):
     """What a cold start is made of. Gigabytes are of 10^9 bytes."""
 
+    scheduling: Duration = 0.0
+    """Until a node takes a new replica, be it that one has to be made first. One that crashed keeps its seat."""
     image_gb: Count = 10.0
     """Pulled onto a node that has not got it; the nodes of the first replicas have."""
     pull_gb_per_s: Share = 0.25

@@ -204,6 +204,8 @@ def _put_in_place(partial: Path, directory: Path) -> None:
 
 def _read_requests(path: Path) -> dict[str, list[Any]]:
     table = _read_table(path)
+    if "sends" not in table.column_names:  # a run of before clients sent again
+        table = table.append_column("sends", [[1] * len(table)])
     missing = [name for name in REQUEST_COLUMNS if name not in table.column_names]
     if missing:
         raise NotARun(f"{path}: the column {missing[0]!r} is missing")

@@ -148,7 +148,8 @@ def _validity(validity: Validity) -> dict[str, Any]:
 
 def _workload(record: RunRecord, requests: Requests, counted: Requests) -> dict[str, Any]:
     facts = record.facts
-    return {
+    retries = {"client_retries": facts["client_retries"]} if "client_retries" in facts else {}
+    return retries | {
         "hash": record.workload_hash,
         "num_requests": len(requests),
         "num_requests_in_window": len(counted),

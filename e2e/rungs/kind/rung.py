@@ -22,6 +22,7 @@ from e2e.rungs.kind.camp import Camp
 from e2e.rungs.kind.manifests import FlightManifests
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
+from sim.experiment.resending import rules_of
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Scenario
 from sim.experiment.workload import Workload
@@ -78,6 +79,7 @@ def fly(
                 out_dir=out_dir,
                 progress=progress,
                 on_start=on_start,
+                retries=rules_of(scenario),
                 authority=place.authority,
                 connect_to=address,
             )

@@ -1,20 +1,26 @@
-"""The one law of leaping: nobody outside can tell. Random traces are flown with leaping on and off, side by side.
+"""I9, the one law of leaping: nobody outside can tell. Random traces are flown with leaping on and off, side by side.
 
-ENGINE_EXAMPLES in the environment sets how many traces.
+LEAP_EXAMPLES in the environment sets how many traces; the traces of one run must have met every kind of thing that can
+happen to an engine, or the run proves less than it says.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reference.engine import Engine, EngineSettings, Event, Sequence, StepCost
 
-EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("LEAP_EXAMPLES", "150"))
+RARE = 0.01
+"""The share of the traces that must have met a kind, whatever chance does; the rarest kind is in a tenth of them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,28 @@ def calls(draw: st.DrawFn) -> Call:
 
 
 @st.composite
+def costs(draw: st.DrawFn) -> StepCost:
+    """Give outright costs, and ones as hardware models make them: with knots, and with prompts that cost extra."""
+    linear = {
+        "overhead": draw(st.sampled_from([0.004, 0.01, 0.0123456789])),
+        "per_prefill_token": draw(st.sampled_from([0.0, 1e-5, 3.3e-4])),
+        "per_sequence": draw(st.sampled_from([0.0, 1e-4])),
+        "per_context_token": draw(st.sampled_from([0.0, 5e-8, 1e-5, 7.7e-4])),
+    }
+    if draw(st.booleans()):
+        return StepCost(**linear)
+    knots = draw(st.sampled_from([(), ((1.0, 0.003), (4.0, 0.0031), (40.0, 0.02)), ((2.0, 0.001), (3.0, 0.0))]))
+    return StepCost(
+        **linear,
+        token_seconds=knots,
+        sequence_seconds=draw(st.sampled_from([(), ((1.0, 0.0), (2.0, 0.0017), (5.0, 0.0019))])),
+        per_prefill_pair=draw(st.sampled_from([0.0, 1e-6])),
+        mixed_overhead=draw(st.sampled_from([0.0, 0.0021])),
+        mixed_context=draw(st.sampled_from([0.0, 1e-5])),
+    )
+
+
+@st.composite
 def traces(draw: st.DrawFn, rules: str | None = None) -> Trace:
     seats = draw(st.integers(1, 6))
     block_size = draw(st.sampled_from([1, 2, 3, 4, 8, 16]))
@@ -80,12 +108,7 @@ def traces(draw: st.DrawFn, rules: str | None = None) -> Trace:
         "rules": rules,
         "chunked_prefill": draw(st.sampled_from([None, True])),
     }
-    cost = StepCost.linear(
-        draw(st.sampled_from([0.004, 0.01, 0.0123456789])),
-        draw(st.sampled_from([0.0, 1e-5, 3.3e-4])),
-        draw(st.sampled_from([0.0, 1e-4])),
-        draw(st.sampled_from([0.0, 5e-8, 1e-5, 7.7e-4])),
-    )
+    cost = draw(costs())
     num_calls = draw(st.integers(1, 50))
     return Trace(settings, cost, tuple(draw(st.lists(calls(), min_size=num_calls, max_size=num_calls))))
 
@@ -95,10 +118,12 @@ class Flight:
 
     def __init__(self, trace: Trace, leaping: bool) -> None:
         self.engine = Engine(EngineSettings(**trace.settings, leaping=leaping), trace.cost)
+        self.engine.spans = self.spans = []
         self.block_size = trace.settings["block_size"]
         self.events: list[Event] = []
         self.seen: list[Any] = []
         self.num_submitted = 0
+        self.prompts: list[int] = []
 
     def pass_time(self, until: float, including: bool) -> None:
         while True:
@@ -114,6 +139,7 @@ class Flight:
                 made = sequence(self.num_submitted, input_tokens, output_tokens, family, self.block_size)
                 self.seen.append(engine.submit(made, now))
                 self.num_submitted += 1
+                self.prompts.append(input_tokens)
             case "abort", (back,):
                 self.seen.append(engine.abort(max(0, self.num_submitted - 1 - back), now))
             case "slow", (factor,):
@@ -156,15 +182,65 @@ def fly(trace: Trace, *leapings: bool) -> list[Flight]:
     return flights
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(trace=traces())
-def test_an_engine_that_leaps_and_one_that_steps_cannot_be_told_apart(trace: Trace) -> None:
-    leaping, stepping = fly(trace, True, False)
-    assert leaping.events == stepping.events
-    assert leaping.seen == stepping.seen
-    assert leaping.engine.counters.as_dict() == stepping.engine.counters.as_dict()
-    assert leaping.engine.gaps.items() == stepping.engine.gaps.items()
-    assert (leaping.engine.kv_usage, leaping.engine.num_running, leaping.engine.num_waiting) == (0, 0, 0)
+def time_covered(flight: Flight) -> tuple[int, list[tuple[float, float]]]:
+    """Give how many steps there were, and the stretches of time without a pause in which they ran."""
+    stretches: list[tuple[float, float]] = []
+    for begin, end, *_ in flight.spans:
+        if stretches and stretches[-1][1] == begin:
+            stretches[-1] = (stretches[-1][0], end)
+        else:
+            stretches.append((begin, end))
+    return sum(steps for _, _, steps, *_ in flight.spans), stretches
+
+
+def kinds(trace: Trace, leaping: Flight, stepping: Flight) -> Iterator[str]:
+    """Name what happened in a trace."""
+    counters = stepping.engine.counters
+    yield f"rules {trace.settings['rules']}"
+    yield from (name for name in ("preemptions", "aborted", "lost", "rejected") if getattr(counters, name))
+    if counters.cached_tokens:
+        yield "prefix hits"
+    served = {stepping.prompts[event.request_id] for event in stepping.events}
+    if stepping.engine.settings.chunks and max(served, default=0) > trace.settings["max_num_batched_tokens"]:
+        yield "chunked prefill"
+    for call in trace.calls:
+        if call.what in ("slow", "stall", "crash"):
+            yield call.what
+    if trace.cost.token_seconds or trace.cost.sequence_seconds:
+        yield "knots"
+    if trace.cost.mixed_overhead or trace.cost.mixed_context:
+        yield "mixed steps cost extra"
+    if max((steps[2] for steps in leaping.spans), default=0) > 1:
+        yield "a leap"
+
+
+EVERY_KIND = {
+    *("rules vllm", "rules trt", "rules trt_max_utilization"),
+    *("preemptions", "prefix hits", "chunked prefill", "rejected", "aborted", "lost"),
+    *("slow", "stall", "crash", "knots", "mixed steps cost extra", "a leap"),
+}
+
+
+@pytest.mark.timeout(120 + EXAMPLES // 5)
+def test_an_engine_that_leaps_and_one_that_steps_cannot_be_told_apart() -> None:
+    met: Counter[str] = Counter()
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(trace=traces())
+    def flown_side_by_side(trace: Trace) -> None:
+        leaping, stepping = fly(trace, True, False)
+        assert leaping.events == stepping.events
+        assert leaping.seen == stepping.seen
+        assert leaping.engine.counters.as_dict() == stepping.engine.counters.as_dict()
+        assert leaping.engine.gaps.items() == stepping.engine.gaps.items()
+        assert (leaping.engine.kv_usage, leaping.engine.num_running, leaping.engine.num_waiting) == (0, 0, 0)
+        assert time_covered(leaping) == time_covered(stepping)
+        met.update(set(kinds(trace, leaping, stepping)))
+
+    flown_side_by_side()
+    print(dict(sorted(met.items())))
+    seldom = {kind: met[kind] for kind in EVERY_KIND if met[kind] < RARE * EXAMPLES}
+    assert not seldom, f"of {EXAMPLES} traces too few met these: {seldom}"
 
 
 def test_a_leap_stops_where_an_eviction_lets_the_head_of_the_queue_in() -> None:

@@ -62,7 +62,9 @@ def _timeline(requests: Requests, buckets: Buckets, samples: Samples) -> dict[st
     kv = samples.over("replica", "kv_usage")
     pools = samples.components("pool", "ready")
     succeeded = requests.where(~is_lost)
-    return {
+    resends = samples.of("clients", "resends")
+    drawn = {"resends": numbers(resends)} if not np.isnan(resends).all() else {}
+    return drawn | {
         "offered": numbers(buckets.rate(requests.scheduled)),
         "completed": numbers(buckets.rate(succeeded.ended)),
         "lost": numbers(buckets.rate(requests.ended[is_lost])),

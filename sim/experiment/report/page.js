@@ -69,7 +69,7 @@ function drawTimeline() {
   const t = drawn.timeline, [blue, orange, green, purple, sky] = series(), red = color("red");
   const thin = { line: { width: 1.1 } };
   const rows = [
-    { title: "requests/s", traces: [line("offered", t.offered, color("soft"), { ...thin, line: { dash: "dot" } }), line("completed", t.completed, blue), line("not succeeded", t.lost, red)], keep: (y) => y.name !== "not succeeded" || t.lost.some((v) => v) },
+    { title: "requests/s", traces: [line("offered", t.offered, color("soft"), { ...thin, line: { dash: "dot" } }), line("completed", t.completed, blue), line("not succeeded", t.lost, red), line("sent again", t.resends || [], purple)], keep: (y) => !["not succeeded", "sent again"].includes(y.name) || y.y.some((v) => v) },
     { title: "TTFT", traces: [line("TTFT p95", t.ttft_p95, orange), line("TTFT p50", t.ttft_p50, sky)], axis: { type: "log", tickformat: "", } , isSeconds: true },
     { title: "requests", traces: [line("in flight", t.in_flight, color("soft"), { line: { dash: "dot" } }), line("running", t.running, blue), line("replica queues", t.queue_depth, orange), line("router queue", t.router_queue, purple)], keep: (y) => y.name !== "router queue" || t.router_queue.some((v) => v), axis: { rangemode: "tozero" } },
     { title: "tokens/s", traces: [line("output tokens/s", t.tokens, green)], axis: { rangemode: "tozero" } },

@@ -274,6 +274,8 @@ def account(summary: Mapping[str, Any]) -> Markup:
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in sorted(workload["dropped"].items())]
     if workload["rows_read"]:
         rows.append(("rows read", f"{workload['rows_read']:,}"))
+    for name, count in workload.get("client_retries", {}).items():
+        rows.append((f"clients: {name.replace('_', ' ')}", f"{count:,}"))
     notes = [tag("li", note) for note in workload["notes"]]
     return section(
         "workload",

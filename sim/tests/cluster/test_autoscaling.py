@@ -43,6 +43,40 @@ def test_a_replica_asked_for_serves_after_its_cold_start(scenario: Any, burst: A
     assert ready(record)[22.0] == 1 + len(came)
 
 
+def test_the_lag_of_an_autoscaler_is_the_sum_of_its_parts(scenario: Any, burst: Any, flown: Fly) -> None:
+    """Interval, age of the readings, scheduling, image, weights, readiness, health check: each is in the events.
+
+    The load begins at 10 s. It is read at 15 s at the latest and decided about 4 s later; a new node takes the replica
+    after 6 s, and pulls 2 s, loads 3 s, warms up 5 s; the router finds it within 2 s.
+    """
+    startup = {"scheduling": 6.0, "image_gb": 4.0, "pull_gb_per_s": 2.0, "weights_gb": 6.0, "load_gb_per_s": 2.0}
+    pool = {"replicas": 1, "autoscale": SCALE | {"metrics_delay": 4.0}, "startup": startup | {"readiness": 5.0}}
+    record = flown(scenario(pool=pool), burst)
+    asked = events_of(record, "scale_up")[0]
+    assert asked["at"] in (14.0, 19.0)
+    assert asked["about"].endswith("; looks each 5 s, read 4 s ago")
+    came = events_of(record, "replica_ready")[0]
+    assert came["at"] == asked["at"] + 6.0 + 2.0 + 3.0 + 5.0
+    assert came["about"].endswith("; scheduling 6 s, image 2 s, weights 3 s, readiness 5 s")
+    first_sent = min(at for at, _, _, name, *_ in record.decisions if name != "vllm-0")
+    assert came["at"] <= first_sent <= came["at"] + 2.0 + 0.1
+
+
+def test_old_readings_tell_of_old_load(scenario: Any, burst: Any, flown: Fly) -> None:
+    """What is decided at a time is what would have been decided by readings without delay that much earlier."""
+    asked = {
+        delay: [
+            (event["at"] - delay, event["about"].split(";")[0])
+            for event in flown(
+                scenario(pool={"replicas": 1, "cold_start": 60.0, "autoscale": SCALE | {"metrics_delay": delay}}), burst
+            ).events
+            if event["kind"] == "scale_up"
+        ]
+        for delay in (0.0, 3.0)
+    }
+    assert asked[0.0][0] == asked[3.0][0]
+
+
 def test_a_longer_cold_start_makes_the_burst_worse(scenario: Any, burst: Any, flown: Fly) -> None:
     """With a batch of four a replica alone cannot keep up."""
     slow, fast = (

@@ -95,7 +95,7 @@ def scenarios(draw: st.DrawFn) -> LoadedScenario:
         "windtunnel": 1,
         "name": "random",
         "seed": draw(st.integers(0, 99)),
-        "workload": {},
+        "workload": {"classes": [{"name": "default", "retry": draw(st.sampled_from([None, {"backoff": 0.3}]))}]},
         "cluster": {
             "pools": [pool],
             "router": router,

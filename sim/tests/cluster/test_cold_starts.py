@@ -29,6 +29,27 @@ def test_the_parts_add_up_and_the_image_is_pulled_where_it_is_missing() -> None:
     assert cold_start_of(pool(cold_start=42.0)).seconds(has_image=False) == 42.0
 
 
+def test_only_a_new_replica_waits_to_be_scheduled(scenario: Any, workload: Any, flown: Any) -> None:
+    """And what is ready says what its start was made of."""
+    startup = STARTUP | {"scheduling": 9.0}
+    cold_start = cold_start_of(pool(startup=startup))
+    assert cold_start.seconds(has_image=False, is_new=True) == 9.0 + 4.0 + 2.0 + 5.0
+    assert cold_start.seconds(has_image=True) == 2.0 + 5.0
+
+    autoscale = {"max_replicas": 2, "target": 1.0, "interval": 2.0, "stabilisation": 300.0}
+    loaded = scenario(
+        pool={"replicas": 1, "startup": startup, "autoscale": autoscale},
+        faults=[{"at": 40.0, "kind": "replica_crash", "target": "vllm-0", "lasts": 3.0}],
+    )
+    record = flown(loaded, workload(*[(0.1 * at, 20, 400) for at in range(60)], duration=60.0))
+    ready = [(event["target"], event["about"]) for event in record.events if event["kind"] == "replica_ready"]
+    assert ready == [
+        ("vllm-1", "cold start over: asked for at 2.0 s; scheduling 9 s, image 4 s, weights 2 s, readiness 5 s"),
+        ("vllm-0", "cold start over: started again at 43.0 s; weights 2 s, readiness 5 s"),
+    ]
+    assert ready_times(record)["vllm-1"] == pytest.approx(2.0 + 20.0)
+
+
 def test_weights_are_as_large_as_the_model_and_its_precision_say() -> None:
     startup = {"load_gb_per_s": 1.0, "readiness": 0.0}
     whole = cold_start_of(pool(model="Llama-3.1-8B-Instruct", startup=startup))

@@ -25,6 +25,7 @@ PLAIN = {
     "reason": "",
     "http_status": 0,
     "attempts": 1,
+    "sends": 1,
     "endpoint": "vllm-0",
 }
 CHAT = {"name": "chat", "slo": {"ttft": "500ms", "tpot": "50ms", "attainment": 0.9}}

@@ -82,6 +82,7 @@ def _request(index: int, slower: float) -> dict[str, Any]:
         "reason": "",
         "http_status": 200,
         "attempts": 1,
+        "sends": 1,
         "endpoint": f"vllm-{index % 2}",
     }
     if index % 60 == 59:
