@@ -31,15 +31,25 @@ class Journal:
         if found is None:
             return None
         classes = tuple(
-            ClassCounts(c["name"], c["target"], tuple(map(tuple, c["minutes"])), tuple(map(tuple, c["broken"])))
+            ClassCounts(
+                c["name"],
+                c["target"],
+                tuple(map(tuple, c["minutes"])),
+                tuple(map(tuple, c["broken"])),
+                None if c["flown"] is None else tuple(c["flown"]),
+            )
             for c in found["classes"]
         )
-        return Probe(seed, classes, found["figures"])
+        return Probe(seed, classes, found["figures"], found["is_cut"])
 
     def note(self, candidate: Candidate, seed: int, lost: int, probe: Probe) -> None:
         """Write a flight down at once."""
         key = _key(candidate, seed, lost)
-        entry = {"classes": [asdict(counts) for counts in probe.classes], "figures": dict(probe.figures)}
+        entry = {
+            "classes": [asdict(counts) for counts in probe.classes],
+            "figures": dict(probe.figures),
+            "is_cut": probe.is_cut,
+        }
         self._known[key] = entry
         with open(self._path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps({"of": self._fingerprint, "key": key, **entry}) + "\n")
@@ -59,4 +69,5 @@ class Journal:
 
 
 def _key(candidate: Candidate, seed: int, lost: int) -> str:
-    return json.dumps([candidate.option.settings, candidate.replicas, seed, lost])
+    option = candidate.option
+    return json.dumps([option.pool, option.settings, candidate.replicas, seed, lost])

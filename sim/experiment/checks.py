@@ -13,6 +13,7 @@ from sim.experiment.scenario import KeyPath, ScenarioError, Source
 from sim.experiment.schema import Pool, Scenario, Slo
 from sim.experiment.suggest import meant, one_of
 from sim.experiment.units import written
+from sim.experiment.vary import variation_of
 
 Refuse = Callable[[KeyPath, str], ScenarioError]
 
@@ -45,6 +46,8 @@ def check(scenario: Scenario, source: Source, base_dir: Path) -> None:
     _check_policy(scenario, refuse, base_dir)
     _check_faults(scenario, refuse)
     _check_expectations(scenario, refuse)
+    if scenario.plan is not None:
+        variation_of(scenario, scenario.plan.vary, refuse, base_dir)
 
 
 def _check_workload(scenario: Scenario, refuse: Refuse) -> None:
