@@ -22,7 +22,7 @@ def tell(answer: Answer, repeats: Repeats | None, console: Any, seconds: float) 
     console.print(_table(answer))
     for skipped in answer.skipped:
         console.print(f"not flown: {skipped.option.label or 'as it is'}: {skipped.reason}", highlight=False)
-    cut = " <: up to when it failed for certain, and the flight was cut short." if _is_any_cut(answer) else ""
+    cut = " cut: it failed for certain, and the flight ended there." if any(r["is_cut"] for r in answer.rows()) else ""
     console.print(
         f"{answer.num_flights} flights in {seconds:.1f} s. n: replicas; at least: what a perfect system would need."
         f"{cut}",
@@ -74,6 +74,8 @@ def _table(answer: Answer) -> Any:
     has_pools = len({row["pool"] for row in rows}) > 1
     head = ("option", "n", "at least", unit, "good", "tok/s/GPU", "tok/s/user", "")
     table = Table(*(["pool"] if has_pools else []), *head, box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = len(rows[0]["attainment"]) == 1
     for row in rows:
         shares = _shares(row["attainment"])
         option = row["option"] or "as it is"
@@ -83,10 +85,10 @@ def _table(answer: Answer) -> Any:
             str(row["replicas"]),
             str(row["perfect_replicas"]),
             f"{row['price']:g}" if answer.minimise == "gpus" else f"{row['price']:.2f}",
-            f"<{shares}" if row["is_cut"] else shares,
+            shares,
             f"{row.get('output_tokens_per_second', 0) / row['gpus']:,.0f}",
             f"{row.get('tokens_per_second_per_user', 0):.0f}",
-            row["finding"] + (" (close)" if row["is_close"] else ""),
+            row["finding"] + (" (cut)" if row["is_cut"] else " (close)" if row["is_close"] else ""),
         )
     return table
 
@@ -95,10 +97,6 @@ def _shares(attainment: dict[str, float]) -> str:
     if len(attainment) == 1:
         return f"{next(iter(attainment.values())):.1%}"
     return ", ".join(f"{name} {share:.1%}" for name, share in attainment.items())
-
-
-def _is_any_cut(answer: Answer) -> bool:
-    return any(row["is_cut"] for row in answer.rows())
 
 
 def _headroom(answer: Answer) -> dict[str, Any] | None:

@@ -108,8 +108,8 @@ def _frontier() -> Markup:
             class_="halves",
         ),
         about="Each point is a cluster that was flown: ★ the answer, ● meets every SLO, × does not. ◇ is what a "
-        "perfect system would cost, the lower bound of its option. The dotted line is the attainment asked for. A flight "
-        "that was certain to miss it was cut short; its point shows what had been flown.",
+        "perfect system would cost, the lower bound of its option. The dotted line is the attainment asked for. A "
+        "flight that was certain to miss it was cut short; its point shows what had been flown.",
     )
 
 

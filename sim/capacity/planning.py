@@ -48,7 +48,9 @@ def plan(
     workload = build_workload(loaded)
     prices = prices or catalogue_prices()
     space = space_of(loaded, workload, prices)
-    fingerprint = sha256(f"{workload.content_hash}{scenario.model_dump_json()}".encode()).hexdigest()[:16]
+    # a flight does not depend on what else is in the space
+    flown = f"{workload.content_hash}{scenario.model_dump_json(exclude={'plan'})}"
+    fingerprint = sha256(flown.encode()).hexdigest()[:16]
     journal = Journal(journal_path, fingerprint) if journal_path is not None else None
 
     def flight(candidate: Candidate, seed: int) -> Probe:

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from sim.capacity.perfect import perfect_replicas
 from sim.capacity.price import Prices, gpus_of
 from sim.capacity.search import Candidate, Option, Skipped
+from sim.experiment.checks import fault_targets
 from sim.experiment.errors import InputError
 from sim.experiment.scenario import LoadedScenario
-from sim.experiment.schema import Plan, Pool
-from sim.experiment.vary import Axis, PoolAxes, Settings, Variation, variation_of, with_settings
+from sim.experiment.schema import Fault, Plan, Pool
+from sim.experiment.vary import Axis, PoolAxes, Settings, Variation, pool_names, variation_of, with_settings
 from sim.experiment.workload import Workload
 
 DEFAULT_VARY: dict[str, Any] = {"replicas": "1..64", "gpu": ["l40s", "a100-sxm", "h100-sxm", "h200-sxm"]}
@@ -87,12 +88,23 @@ def with_candidates(loaded: LoadedScenario, candidates: Sequence[Candidate], spa
         pool = pool.model_copy(update={"replicas": candidate.replicas - spare.of(pool), "autoscale": None})
         pools = (*cluster.pools[:place], pool, *cluster.pools[place + 1 :])
         scenario = scenario.model_copy(update={"cluster": cluster.model_copy(update={"pools": pools})})
-    return replace(loaded, scenario=scenario)
+    known = dict(zip(pool_names(scenario), scenario.cluster.pools, strict=True))
+    faults = tuple(_within_reach(fault, fault_targets(fault.kind, known)) for fault in scenario.faults)
+    return replace(loaded, scenario=scenario.model_copy(update={"faults": faults}))
 
 
 def pool_of(loaded: LoadedScenario, option: Option) -> Pool:
     """Return the pool as an option has it."""
     return with_settings(loaded.scenario, option.pool, option.settings).cluster.pools[option.pool]
+
+
+def _within_reach(fault: Fault, known: Sequence[str]) -> Fault:
+    """Let a fault of a replica or node beyond a small candidate's last one hit that."""
+    if fault.target in known:
+        return fault
+    family = fault.target.rpartition("-")[0]
+    last = [target for target in known if target.rpartition("-")[0] == family][-1]
+    return fault.model_copy(update={"target": last})
 
 
 def _fixed(variation: Variation) -> Iterator[tuple[Axis, ...]]:

@@ -89,6 +89,14 @@ def test_a_search_that_was_killed_goes_on_to_the_same_answer(tmp_path: Path) -> 
     assert resumed.num_flights == straight.num_flights - 3
 
 
+def test_flights_that_were_kept_serve_another_space(tmp_path: Path) -> None:
+    journal, text = tmp_path / "plan.jsonl", SCENARIO.format(seed=3, rate=4, cv=1.0, ttft=300, attainment=0.9)
+    narrow, wide = (parse(text, overrides=[f"plan.vary={{replicas: 1..{most}}}"]) for most in (4, 8))
+    plan(narrow, journal_path=journal)
+
+    assert plan(wide, journal_path=journal).num_flights < plan(wide).num_flights
+
+
 def test_a_spare_replica_costs_one_replica() -> None:
     loaded = small(4)
     without, spare = plan(loaded), plan(loaded, spare=Spare(1))
@@ -117,3 +125,13 @@ def test_a_spare_node_costs_as_many_replicas_as_it_holds() -> None:
     assert spare.choice is not None
     assert spare.choice.candidates[0].replicas == without.choice.candidates[0].replicas + 2
     assert "with 1 node to spare" in spare.sentence
+
+
+def test_a_fault_beyond_a_small_clusters_last_replica_hits_that() -> None:
+    text = SCENARIO.format(seed=4, rate=2, cv=1.0, ttft=900, attainment=0.8).replace("replicas: 1,", "replicas: 8,")
+    crash = "faults: [{at: 20s, kind: replica_crash, target: vllm-7, lasts: 40s}]\n"
+    calm, hit = plan(parse(text)), plan(parse(text + crash))
+
+    assert calm.choice is not None
+    assert hit.choice is not None
+    assert hit.choice.price > calm.choice.price
