@@ -1,7 +1,7 @@
 """The offline replay of NVIDIA Dynamo with its polynomial timing model, on the benchmark's load.
 
-Run by a Python that has `ai-dynamo`: `dynamo_peer.py REPLICAS ROUTER COUNT` prints requests per CPU second. 512 input and
-128 output tokens, 8/s per replica, rows kept, best of three.
+Run by a Python that has `ai-dynamo`: `dynamo_peer.py REPLICAS ROUTER COUNT` prints requests per CPU second. 512 input
+and 128 output tokens, 8/s per replica, rows kept, best of three.
 """
 
 from __future__ import annotations

@@ -80,5 +80,5 @@ def _run(command: list[str], cwd: str | None = None) -> str:
         raise NotHere(str(error)) from error
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
-        raise NotHere(f"{' '.join(Path(command[0]).parts[-1:] + tuple(command[1:4]))}: {last}")
+        raise NotHere(f"{' '.join(Path(part).name for part in command[:4])}: {last}")
     return done.stdout

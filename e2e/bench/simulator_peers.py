@@ -1,8 +1,8 @@
 """Our simulator and two peers on the same load in the same run: `python -m e2e.bench.simulator_peers [COUNT]`.
 
-The peers are the offline replay of NVIDIA Dynamo (PyPI `ai-dynamo`, Rust) and Vidur (PyPI `vidur`, Python and C++); each
-is installed into a home of its own on first use. 512 input and 128 output tokens, 8/s per replica, rows kept; CPU
-seconds, best of several, each in a process of its own. Vidur flies a tenth of the requests: its cost is theirs alike.
+The peers are the offline replay of NVIDIA Dynamo (PyPI `ai-dynamo`, Rust) and Vidur (PyPI `vidur`); each is installed
+into a home of its own on first use. 512 input and 128 output tokens, 8/s per replica, rows kept; CPU seconds, best of
+three (Vidur flies once, a tenth of the requests: each costs it the same), each in a process of its own.
 """
 
 from __future__ import annotations
