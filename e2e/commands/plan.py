@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sim.experiment.scenario import LoadedScenario
 
 NOTHING_MEETS = 1
+
+WIDTH = 110
+"""Of what is told to a file or a pipe."""
 
 GPUS = ("l40s", "a100-sxm", "h100-sxm", "h200-sxm")
 ASKED = "Ask without a file"
@@ -131,7 +135,7 @@ def plan(
     )
     answer = ask(loaded, within=within, with_headroom=True)
     repeats = repeated(answer, repeat, ask) if repeat > 1 else None
-    tell(answer, repeats, Console(), time.monotonic() - began)
+    tell(answer, repeats, Console(width=None if sys.stdout.isatty() else WIDTH), time.monotonic() - began)
     if out is not None:
         _write(out, json.dumps(as_json(answer, repeats), indent=1) + "\n")
     if html is not None:

@@ -9,15 +9,22 @@ from typing import Any
 
 from sim.capacity.decide import ClassCounts
 from sim.capacity.search import Candidate, Probe
+from sim.experiment.errors import InputError
 
 
 class Journal:
-    """A file of flights of one scenario and workload; a line that was cut short by a kill is passed over."""
+    """A file of flights of one scenario and workload; a line that was cut short by a kill is passed over.
+
+    Raises:
+        InputError: the path is a directory, or the file is no text.
+    """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self._path = path
         self._fingerprint = fingerprint
         self._known: dict[str, dict[str, Any]] = {}
+        if path.is_dir():
+            raise InputError(f"{path}: is a directory; expected a file to keep flights in")
         if path.exists():
             self._read()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,10 @@ class Journal:
             handle.write(json.dumps({"of": self._fingerprint, "key": key, **entry}) + "\n")
 
     def _read(self) -> None:
-        text = self._path.read_text(encoding="utf-8")
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._path}: is no text; expected a file that a plan kept its flights in") from error
         if text and not text.endswith("\n"):
             with open(self._path, "a", encoding="utf-8") as handle:
                 handle.write("\n")
@@ -64,7 +74,7 @@ class Journal:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if entry.get("of") == self._fingerprint:
+            if isinstance(entry, dict) and entry.get("of") == self._fingerprint:
                 self._known[entry["key"]] = entry
 
 

@@ -65,6 +65,12 @@ def test_a_model_that_no_gpu_can_hold_is_told(windtunnel: Any, tmp_path: Path) -
         ([*ASKED, "--ttft", "1s", "--gpu", "h10"], "unknown GPU 'h10'"),
         (["plan", "first_flight", "--rate", "3/s"], "--rate asks without a file, but first_flight was given"),
         (["plan", "first_flight", "--spare", "-1"], "--spare"),
+        (["plan", "first_flight", "--spare-nodes", "-1"], "--spare-nodes"),
+        (["plan", "first_flight", "--repeat", "0"], "--repeat"),
+        (["plan", "first_flight", "--out", "no/such/a.json"], "no/such/a.json: cannot be written there"),
+        (["plan", "first_flight", "--resume", "."], ".: is a directory; expected a file to keep flights in"),
+        (["plan", "first_flight", "--set", "plan={vary: {gpus: [l40s]}}"], "(did you mean 'gpu'?)"),
+        (["plan", "first_flight", "--set", "plan={vary: {gpu: [h10]}}"], "unknown GPU 'h10'; nearest: "),
     ],
 )
 def test_a_wrong_question_gets_one_message_and_exits_2(windtunnel: Any, arguments: list[str], told: str) -> None:

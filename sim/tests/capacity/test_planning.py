@@ -58,6 +58,7 @@ def cheapest_by_brute_force(loaded: LoadedScenario) -> float | None:
             evidence = search.judge(Candidate(option, replicas))
             verified = search._verified(evidence) if evidence.finding is Finding.MEETS else None
             if verified is evidence or (verified and verified.candidate.replicas == replicas):
+                assert replicas >= option.perfect, "a real system needed less than a perfect one"
                 prices.append(replicas * option.price_per_replica)
                 break
     return min(prices, default=None)
