@@ -13,6 +13,9 @@ from sim.capacity.space import Spare
 from sim.capacity.together import Choice
 from sim.experiment.scenario import LoadedScenario
 
+MOST_TIES = 3
+"""As many are named."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
@@ -69,7 +72,8 @@ class Answer:
             and evidence.candidate.price == best.price
             and evidence.candidate.option != best.option
         ]
-        return f"As cheap: {', '.join(same)}." if same else ""
+        more = f", and {len(same) - MOST_TIES} more" if len(same) > MOST_TIES else ""
+        return f"As cheap: {'; '.join(same[:MOST_TIES])}{more}." if same else ""
 
     @property
     def headroom_sentence(self) -> str:

@@ -59,7 +59,7 @@ def _tiles(answer: Answer, choice: Choice) -> Markup:
     gpus = f"{choice.gpus} GPU{'' if choice.gpus == 1 else 's'}"
     is_priced = answer.minimise != "gpus"
     cost = (f"{money(choice.price)}/h", per_million) if is_priced else (gpus, "what is minimised")
-    bound = f"{money(choice.perfect_price)}/h" if is_priced else f"{choice.perfect_price:g} GPUs"
+    bound = f"{money(choice.perfect_price)}/h" if is_priced else answer.money(choice.perfect_price)
     tiles = [
         ("Cost", *cost),
         ("Replicas", replicas, gpus),

@@ -47,7 +47,7 @@ def plan(
         raise InputError(f"{loaded.path}: no class has an SLO; a plan needs one to meet, such as slo: {{ttft: 500ms}}")
     workload = build_workload(loaded)
     prices = prices or catalogue_prices()
-    space = space_of(loaded, workload, prices)
+    space = space_of(loaded, workload, prices, spare)
     # a flight does not depend on what else is in the space
     flown = f"{workload.content_hash}{scenario.model_dump_json(exclude={'plan'})}"
     fingerprint = sha256(flown.encode()).hexdigest()[:16]

@@ -15,6 +15,14 @@ from typing import Any
 from sim.capacity.decide import ClassCounts, Finding, judge, point_meets
 from sim.experiment.vary import Settings
 
+SHORT = {
+    "max_num_seqs": "seats",
+    "max_num_batched_tokens": "budget",
+    "kv_cache": "KV",
+    "max_in_flight_per_endpoint": "in flight",
+}
+"""Names of settings that are too long for a label."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -31,7 +39,9 @@ class Option:
     gpus: int = 1
     """Of one replica."""
     perfect: int = 1
-    """Replicas that even a perfect system needs."""
+    """Replicas that even a perfect system needs, those to spare included."""
+    telling: tuple[str, ...] | None = None
+    """The keys that tell it from other options; None: all of them."""
 
     def __hash__(self) -> int:
         return hash((self.pool, repr(self.settings)))  # a value may be a mapping
@@ -39,7 +49,9 @@ class Option:
     @property
     def label(self) -> str:
         """The settings in words, such as `h100-sxm, TP 2`."""
-        return ", ".join(_in_words(key, value) for key, value in self.settings)
+        told = [(key, value) for key, value in self.settings if self.telling is None or key in self.telling]
+        told += [(key, value) for key, value in self.settings if key == "gpu" and (key, value) not in told]
+        return ", ".join(_in_words(key, value) for key, value in sorted(told, key=lambda one: one[0] != "gpu"))
 
     @property
     def perfect_price(self) -> float:
@@ -51,12 +63,13 @@ def _in_words(key: str, value: Any) -> str:
     if key == "tensor_parallel":
         return f"TP {value}"
     if isinstance(value, Mapping):
-        value = value.get("name") or ", ".join(f"{part} {inner}" for part, inner in value.items())
+        value = value.get("name") or " ".join(map(str, value.values()))
     if key in ("gpu", "engine", "policy"):
         return str(value)
     if value is None or isinstance(value, bool):
         value = {True: "on", False: "off", None: "none"}[value]
-    return f"{key.rpartition('.')[2].replace('_', ' ')} {value}"
+    last = key.rpartition(".")[2]
+    return f"{SHORT.get(last, last).replace('_', ' ')} {value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -61,7 +61,7 @@ class Space:
     skipped: tuple[Skipped, ...]
 
 
-def space_of(loaded: LoadedScenario, workload: Workload, prices: Prices) -> Space:
+def space_of(loaded: LoadedScenario, workload: Workload, prices: Prices, spare: Spare = NO_SPARE) -> Space:
     """Read `plan.vary` into options.
 
     Raises:
@@ -69,11 +69,11 @@ def space_of(loaded: LoadedScenario, workload: Workload, prices: Prices) -> Spac
     """
     plan = loaded.scenario.plan or Plan(vary=DEFAULT_VARY)
     variation = variation_of(loaded.scenario, plan.vary, loaded.error, loaded.base_dir)
-    maker = _Maker(loaded, workload, prices, plan.minimise)
+    maker = _Maker(loaded, workload, prices, spare, plan.minimise)
     if len(variation.pools) == 1:
         only = variation.pools[0]
-        return Space(((maker.part(only, (*variation.router, *only.axes)),),), tuple(maker.skipped))
-    ways = [tuple(maker.part(pool, (*router, *pool.axes)) for pool in variation.pools) for router in _fixed(variation)]
+        return Space(((maker.part(only, (*only.axes, *variation.router)),),), tuple(maker.skipped))
+    ways = [tuple(maker.part(pool, (*pool.axes, *router)) for pool in variation.pools) for router in _fixed(variation)]
     return Space(tuple(ways), tuple(maker.skipped))
 
 
@@ -122,12 +122,9 @@ class _Maker:
     loaded: LoadedScenario
     workload: Workload
     prices: Prices
+    spare: Spare
     minimise: str
-    skipped: list[Skipped]
-
-    def __init__(self, loaded: LoadedScenario, workload: Workload, prices: Prices, minimise: str) -> None:
-        self.loaded, self.workload, self.prices, self.minimise = loaded, workload, prices, minimise
-        self.skipped = []
+    skipped: list[Skipped] = field(default_factory=list)
 
     def part(self, pool: PoolAxes, axes: Sequence[Axis]) -> Part:
         """Make the options of one pool."""
@@ -135,7 +132,7 @@ class _Maker:
         for values in product(*(axis.values for axis in axes)):
             settings = tuple((axis.key, value) for axis, value in zip(axes, values, strict=True))
             try:
-                options.append(self._option(pool, settings))
+                options.append(self._option(pool, axes, settings))
             except _DoesNotFit as why:
                 skipped.append(Skipped(Option(settings, 0.0, *pool.replicas, pool=pool.place), str(why)))
         self.skipped += skipped
@@ -144,7 +141,7 @@ class _Maker:
             raise InputError(f"plan.vary: nothing of it could serve the model: {reasons}")
         return Part(pool.place, tuple(options))
 
-    def _option(self, axes: PoolAxes, settings: Settings) -> Option:
+    def _option(self, axes: PoolAxes, all_axes: Sequence[Axis], settings: Settings) -> Option:
         from reference.engine.sequence import EngineError
         from sim.cluster.machines import machine_for
         from sim.hardware import HardwareError
@@ -167,6 +164,16 @@ class _Maker:
             raise InputError(
                 "plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`"
             )
-        least = perfect_replicas(pool, machine, self.workload, self.loaded.scenario.workload.classes)
+        classes = self.loaded.scenario.workload.classes
+        least = perfect_replicas(pool, machine, self.workload, classes) + self.spare.of(pool)
         first, last = axes.replicas
-        return Option(settings, price, max(first, least), last, pool=axes.place, gpus=gpus, perfect=least)
+        return Option(
+            settings,
+            price,
+            max(first, least),
+            last,
+            axes.place,
+            gpus,
+            least,
+            tuple(a.key for a in all_axes if len(a.values) > 1),
+        )

@@ -178,7 +178,7 @@ function drawFrontier() {
   const speed = options.map((option, i) => { const p = of(option); return { type: "scatter", mode: "markers", name: option, x: p.map((one) => one.per_user), y: p.map((one) => one.per_gpu), text: text(p), hovertemplate: "%{text}<br>%{x:.3g} tokens/s for a user<br>%{y:.4g} tokens/s per GPU<extra></extra>", marker: marker(p, i) }; });
   const shapes = [...new Set(Object.values(drawn.targets))].map((target) => ({ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: target, y1: target, line: { color: color("soft"), width: 1.2, dash: "dot" } }));
   const title = (text) => ({ title: { text, font: { color: color("soft"), size: 12 } } });
-  const legend = { orientation: "h", x: 0, y: -0.18, yanchor: "top", font: { size: 11.5 }, entrywidth: 118 };
+  const legend = { orientation: "h", x: 0, y: -0.27, yanchor: "top", font: { size: 11.5 }, entrywidth: 24 + 6.6 * Math.max(...options.map((option) => option.length)) };
   draw("frontier-cost", [...cost, ...bounds], { xaxis: axis({ ...title(unit), rangemode: "tozero" }), yaxis: axis({ tickformat: ".0%", range: [-0.03, 1.06] }), shapes, hovermode: "closest", showlegend: options.length > 1, legend });
   draw("frontier-speed", [...speed, pareto()], { xaxis: axis({ ...title("tokens/s for a user"), rangemode: "tozero" }), yaxis: axis({ ...title("tokens/s per GPU"), rangemode: "tozero" }), hovermode: "closest", showlegend: false });
 }
