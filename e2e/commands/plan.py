@@ -85,9 +85,9 @@ def plan(
 
     windtunnel plan first_flight --html plan.html
 
-    windtunnel plan my.yaml --set 'plan={vary: {gpu: [l40s, h100-sxm], tensor_parallel: [1, 2], replicas: 1..16}}'
+    windtunnel plan my.yaml --set 'plan={vary: {gpu: \\[l40s, h100-sxm], tensor_parallel: [1, 2], replicas: 1..16}}'
 
-    windtunnel plan my.yaml --set 'plan.vary={max_num_seqs: [64, 256], policy: [least_in_flight, prefix_aware]}'
+    windtunnel plan my.yaml --set 'plan.vary={max_num_seqs: [64, 256], policy: \\[least_in_flight, prefix_aware]}'
 
     windtunnel plan --model Llama-3.1-8B-Instruct --rate 20/s --input-tokens 1200 --output-tokens 250 --ttft 500ms
     --tpot 40ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,22 +12,23 @@ if TYPE_CHECKING:
 
 def tell(answer: Answer, repeats: Repeats | None, console: Any, seconds: float) -> None:
     """Print the answer, what stands behind it, and every cluster that was flown."""
-    console.print(f"[bold]{answer.sentence}[/bold]", highlight=False)
+    say = partial(console.print, highlight=False, markup=False)
+    say(answer.sentence, style="bold")
     if answer.choice is not None:
-        console.print(answer.binding, answer.headroom_sentence, highlight=False)
-        console.print(answer.bound, answer.price_note, answer.ties, highlight=False)
+        say(answer.binding, answer.headroom_sentence)
+        say(answer.bound, answer.price_note, answer.ties)
         if answer.choice.is_close:
-            console.print("It is a close call: the confidence bounds did not part from the target.")
+            say("It is a close call: the confidence bounds did not part from the target.")
     if repeats is not None:
-        console.print(repeats.sentence, highlight=False)
-    console.print(_table(answer))
+        say(repeats.sentence)
+    if answer.flown:
+        console.print(_table(answer))
     for skipped in answer.skipped:
-        console.print(f"not flown: {skipped.option.label or 'as it is'}: {skipped.reason}", highlight=False)
+        say(f"not flown: {skipped.option.label or 'as it is'}: {skipped.reason}")
     cut = " cut: it failed for certain, and the flight ended there." if any(r["is_cut"] for r in answer.rows()) else ""
-    console.print(
+    say(
         f"{answer.num_flights} flights in {seconds:.1f} s. n: replicas; at least: what a perfect system would need."
         f"{cut}",
-        highlight=False,
     )
 
 
@@ -68,6 +70,7 @@ def as_json(answer: Answer, repeats: Repeats | None) -> dict[str, Any]:
 
 def _table(answer: Answer) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     unit = "GPUs" if answer.minimise == "gpus" else "$/h"
     rows = answer.rows()
@@ -81,7 +84,7 @@ def _table(answer: Answer) -> Any:
         option = row["option"] or "as it is"
         table.add_row(
             *([row["pool"]] if has_pools else []),
-            f"[bold]{option} ★[/bold]" if row["is_best"] else option,
+            Text(f"{option} ★", "bold") if row["is_best"] else Text(option),
             str(row["replicas"]),
             str(row["perfect_replicas"]),
             f"{row['price']:g}" if answer.minimise == "gpus" else f"{row['price']:.2f}",

@@ -35,7 +35,8 @@ class Answer:
     def sentence(self) -> str:
         """The answer in one sentence."""
         if self.choice is None:
-            return "Nothing in the space meets the SLOs; the closest is in the table."
+            closest = "the closest is in the table" if self.flown else "even a perfect system would need more"
+            return f"Nothing in the space meets the SLOs; {closest}."
         chosen = self.choice.candidates
         what = " and ".join(self.in_words(candidate) for candidate in chosen)
         spare = f", with {self.spare} to spare," if str(self.spare) else ""

@@ -135,6 +135,18 @@ def test_a_plan_asked_again_under_other_seeds_tells_the_spread(windtunnel: Any, 
     assert "Under other seeds" in (tmp_path / "a.html").read_text()
 
 
+def test_a_space_below_the_bound_of_a_perfect_system_is_told_without_a_flight(windtunnel: Any, tmp_path: Path) -> None:
+    asked = ["plan", "--model", "Llama-3.1-8B-Instruct", "--rate", "90/s", "--input-tokens", "2000"]
+    answer = windtunnel(*asked, "--output-tokens", "300", "--ttft", "500ms", "--gpu", "l40s", "--tensor-parallel", "1",
+                        "--max-replicas", "2", "--html", "a.html", "--out", "a.json")  # fmt: skip
+
+    assert answer.returncode == 1, answer.stderr
+    assert "even a perfect system would need more" in answer.stdout
+    assert "0 flights in" in answer.stdout
+    assert json.loads((tmp_path / "a.json").read_text())["best"] is None
+    assert "Nothing meets" in (tmp_path / "a.html").read_text()
+
+
 PRICES = "date: 2026-01-01\nsource: our own racks\nprice_per_hour_usd: {l40s: 9.0, h100: 1.0}\n"
 
 

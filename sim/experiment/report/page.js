@@ -166,7 +166,7 @@ function drawErrors() {
 }
 
 function drawFrontier() {
-  if (!drawn.frontier) return;
+  if (!drawn.frontier || !drawn.frontier.length) return;
   const options = [...new Set(drawn.frontier.map((one) => one.option))], stroke = (i) => series()[i % 6], dash = (i) => ["solid", "dot", "dash"][Math.floor(i / 6) % 3];
   const of = (option) => drawn.frontier.filter((one) => one.option === option);
   const fade = (one) => one.best || one.meets ? 1 : 0.55;
