@@ -119,7 +119,7 @@ class Answer:
                 "flights": len(evidence.probes),
                 "perfect_replicas": evidence.candidate.option.perfect,
                 "perfect_price": evidence.candidate.option.perfect_price,
-                "gpus": evidence.candidate.replicas * evidence.candidate.option.gpus,
+                "gpus": evidence.candidate.gpus,
                 "is_best": evidence.candidate in chosen,
                 **evidence.probes[0].figures,
             }

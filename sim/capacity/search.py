@@ -56,7 +56,7 @@ class Option:
     @property
     def perfect_price(self) -> float:
         """What a perfect system would cost."""
-        return self.perfect * self.price_per_replica
+        return Candidate(self, self.perfect).price
 
 
 def _in_words(key: str, value: Any) -> str:
@@ -83,6 +83,11 @@ class Candidate:
     def price(self) -> float:
         """What is minimised."""
         return self.replicas * self.option.price_per_replica
+
+    @property
+    def gpus(self) -> int:
+        """Of all its replicas."""
+        return self.replicas * self.option.gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ class Search:
         """
         best: Evidence | None = None
         for option in sorted(
-            options, key=lambda option: (option.min_replicas * option.price_per_replica, repr(option.settings))
+            options, key=lambda option: (Candidate(option, option.min_replicas).price, repr(option.settings))
         ):
             limit = best.candidate.price * within if best else inf
             found = self._cheapest_of(option, limit)
@@ -169,7 +174,7 @@ class Search:
     def _cheapest_of(self, option: Option, limit: float) -> Evidence | None:
         """Find the fewest replicas of an option that meet the SLOs at a price below `limit`."""
         most = option.max_replicas
-        while most >= 1 and most * option.price_per_replica >= limit:
+        while most >= 1 and Candidate(option, most).price >= limit:
             most -= 1
         if most < option.min_replicas:
             why = (

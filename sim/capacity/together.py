@@ -35,7 +35,7 @@ class Choice:
     @property
     def gpus(self) -> int:
         """Of all pools that are varied."""
-        return sum(candidate.replicas * candidate.option.gpus for candidate in self.candidates)
+        return sum(candidate.gpus for candidate in self.candidates)
 
     @property
     def perfect_price(self) -> float:
