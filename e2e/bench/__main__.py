@@ -8,7 +8,7 @@ import sys
 BENCHMARKS = {
     "engine": "the engine alone, leaping and stepping",
     "simulator": "the whole simulator, by tokens, replicas and prefixes",
-    "simulator_peers": "the simulator beside another on the same load",
+    "simulator_peers": "the simulator beside two others on the same load",
     "serving": "gateway and router, beside a relay in 20 lines",
     "serving_latency": "what they add to the time to first token",
     "reach": "who reaches whom, by pods and policies",

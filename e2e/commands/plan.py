@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +15,13 @@ from e2e.shipped import find_scenario
 from sim.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from sim.capacity.planning import Answer
     from sim.capacity.search import Candidate, Probe
     from sim.experiment.scenario import LoadedScenario
 
 NOTHING_MEETS = 1
+
+WIDTH = 110
+"""Of what is told to a file or a pipe."""
 
 GPUS = ("l40s", "a100-sxm", "h100-sxm", "h200-sxm")
 ASKED = "Ask without a file"
@@ -30,7 +34,15 @@ def plan(
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, as in replay; repeatable")
     ] = None,
-    spare: Annotated[int, typer.Option(help="replicas that must be dispensable (N-1: 1)", min=0)] = 0,
+    spare: Annotated[int, typer.Option(help="replicas of each pool that must be dispensable (N-1: 1)", min=0)] = 0,
+    spare_nodes: Annotated[
+        int, typer.Option(help="nodes that must be dispensable, with `replicas_per_node` replicas each", min=0)
+    ] = 0,
+    repeat: Annotated[int, typer.Option(help="ask so many times under other seeds, and tell the spread", min=1)] = 1,
+    prices: Annotated[
+        Path | None,
+        typer.Option(help="YAML with date, source and price_per_hour_usd by GPU (default: the catalogue's)"),
+    ] = None,
     within: Annotated[
         float, typer.Option(help="also find the cheapest of options up to so many times the best price", min=1.0)
     ] = 2.0,
@@ -73,17 +85,26 @@ def plan(
 
     windtunnel plan first_flight --html plan.html
 
-    windtunnel plan my.yaml --set 'plan={vary: {gpu: [l40s, h100-sxm], tensor_parallel: [1, 2], replicas: 1..16}}'
+    windtunnel plan my.yaml --set 'plan={vary: {gpu: \\[l40s, h100-sxm], tensor_parallel: [1, 2], replicas: 1..16}}'
+
+    windtunnel plan my.yaml --set 'plan.vary={max_num_seqs: [64, 256], policy: \\[least_in_flight, prefix_aware]}'
 
     windtunnel plan --model Llama-3.1-8B-Instruct --rate 20/s --input-tokens 1200 --output-tokens 250 --ttft 500ms
     --tpot 40ms
     """
     from rich.console import Console
 
+    from e2e.commands.plan_told import as_json, tell
     from sim.capacity.crew import hands_for
     from sim.capacity.planning import plan as search
+    from sim.capacity.price import read_prices
+    from sim.capacity.repeats import repeated
+    from sim.capacity.space import Spare
     from sim.experiment.scenario import load
 
+    for path in (out, html):
+        if path is not None:
+            _writable(path)
     asked = {"--model": model, "--rate": rate, "--input-tokens": input_tokens, "--output-tokens": output_tokens}
     slos = {"--ttft": ttft, "--tpot": tpot, "--e2e": e2e}
     if scenario is None:
@@ -106,23 +127,24 @@ def plan(
                 f"flight {flights}: {candidate.replicas} x {candidate.option.label}: {shares}", highlight=False
             )
 
-    answer = search(
-        loaded,
-        lost=spare,
+    ask = partial(
+        search,
+        spare=Spare(spare, spare_nodes),
+        prices=None if prices is None else read_prices(prices),
         journal_path=resume,
         told=told,
         call=hands_for(jobs, ray),
-        within=within,
-        with_headroom=True,
     )
-    _tell(answer, Console(), time.monotonic() - began)
+    answer = ask(loaded, within=within, with_headroom=True)
+    repeats = repeated(answer, repeat, ask) if repeat > 1 else None
+    tell(answer, repeats, Console(width=None if sys.stdout.isatty() else WIDTH), time.monotonic() - began)
     if out is not None:
-        out.write_text(json.dumps(_as_json(answer), indent=1) + "\n")
+        _write(out, json.dumps(as_json(answer, repeats), indent=1) + "\n")
     if html is not None:
         from sim.capacity.page import render_plan
 
-        html.write_text(render_plan(answer), encoding="utf-8")
-    if answer.best is None:
+        _write(html, render_plan(answer, repeats))
+    if answer.choice is None:
         raise typer.Exit(NOTHING_MEETS)
 
 
@@ -166,6 +188,22 @@ def _ask(
     return load(path, override)
 
 
+def _writable(path: Path) -> None:
+    """Refuse before the first flight what could not be written after the last.
+
+    Raises:
+        InputError: its directory is not there, or it is one itself.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: cannot be written there; expected a file in a directory that exists")
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
 def _read(name: str, text: str, unit: Any) -> float:
     try:
         value: float = unit(text)
@@ -184,55 +222,3 @@ def _free_path(name: str, text: str) -> Path:
         if not path.exists() or path.read_text(encoding="utf-8") == text:
             return path
         number += 1
-
-
-def _tell(answer: Answer, console: Any, seconds: float) -> None:
-    from rich.table import Table
-
-    console.print(f"[bold]{answer.sentence}[/bold]", highlight=False)
-    if answer.best is not None:
-        console.print(answer.binding, answer.headroom_sentence, highlight=False)
-        if answer.best.is_close:
-            console.print("It is a close call: the confidence bounds did not part from the target.")
-    unit = "GPUs" if answer.minimise == "gpus" else "$/h"
-    table = Table("option", "n", "at least", unit, "good", "tok/s/GPU", "tok/s/user", "", box=None, pad_edge=False)
-    for row in answer.rows():
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in row["attainment"].items())
-        table.add_row(
-            f"[bold]{row['option']} ★[/bold]" if row["is_best"] else row["option"],
-            str(row["replicas"]),
-            str(row["perfect_replicas"]),
-            f"{row['price']:g}" if answer.minimise == "gpus" else f"{row['price']:.2f}",
-            shares,
-            f"{row.get('output_tokens_per_second', 0) / row['gpus']:,.0f}",
-            f"{row.get('tokens_per_second_per_user', 0):.0f}",
-            row["finding"] + (" (close)" if row["is_close"] else ""),
-        )
-    console.print(table)
-    for skipped in answer.skipped:
-        console.print(f"not flown: {skipped.option.label}: {skipped.reason}", highlight=False)
-    console.print(
-        f"{answer.num_flights} flights in {seconds:.1f} s. n: replicas; at least: what a perfect system would need.",
-        highlight=False,
-    )
-
-
-def _as_json(answer: Answer) -> dict[str, Any]:
-    best = answer.best.candidate if answer.best else None
-    return {
-        "sentence": answer.sentence,
-        "binding": answer.binding if best else None,
-        "headroom": _headroom(answer),
-        "best": {"settings": dict(best.option.settings), "replicas": best.replicas, "price": best.price}
-        if best
-        else None,
-        "minimise": answer.minimise,
-        "spare": answer.lost,
-        "candidates": answer.rows(),
-        "not_flown": [{"option": s.option.label, "reason": s.reason} for s in answer.skipped],
-    }
-
-
-def _headroom(answer: Answer) -> dict[str, Any] | None:
-    found = answer.headroom
-    return None if found is None else {"factor": found.factor, "broken_at": found.broken_at, "breaks": found.breaks}

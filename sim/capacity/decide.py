@@ -14,6 +14,9 @@ from math import sqrt
 Z_95 = 1.959963984540054
 """Two-sided 95 %."""
 
+BLOCK_SECONDS = 60.0
+"""What counts as one cluster of requests that fare alike: a minute of schedule."""
+
 
 class Finding(Enum):
     """What the evidence says so far."""
@@ -33,6 +36,8 @@ class ClassCounts:
     """(good, all) by minute of schedule."""
     broken: tuple[tuple[str, int], ...] = ()
     """(SLO name or `lost`, requests that broke it)."""
+    flown: tuple[int, int] | None = None
+    """(good, all) of a flight that was cut short, whose `minutes` take whatever had not been decided for good."""
 
     @property
     def good(self) -> int:
@@ -45,9 +50,15 @@ class ClassCounts:
         return sum(total for _, total in self.minutes)
 
     @property
+    def seen(self) -> tuple[int, int]:
+        """(good, all) of the requests whose end, or failure, was flown."""
+        return self.flown or (self.good, self.total)
+
+    @property
     def attainment(self) -> float:
-        """Share of good requests; 1 for a class without any."""
-        return self.good / self.total if self.total else 1.0
+        """Share of good requests among those seen; 1 for a class without any."""
+        good, total = self.seen
+        return good / total if total else 1.0
 
 
 def wilson(good: float, total: float, z: float = Z_95) -> tuple[float, float]:
@@ -86,3 +97,15 @@ def judge(flights: Sequence[ClassCounts], z: float = Z_95) -> Finding:
     if low >= target:
         return Finding.MEETS
     return Finding.FAILS if high < target else Finding.OPEN
+
+
+def point_meets(flights: Sequence[ClassCounts]) -> bool:
+    """Compare the share of one class over all its flights with its target: where no bound decides."""
+    good, total = sum(flight.good for flight in flights), sum(flight.total for flight in flights)
+    return total == 0 or good / total >= flights[0].target
+
+
+def meets(flights: Sequence[ClassCounts], z: float = Z_95) -> bool:
+    """Decide about one class: by the bounds, or by the share where they leave it open."""
+    finding = judge(flights, z)
+    return point_meets(flights) if finding is Finding.OPEN else finding is Finding.MEETS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sim.capacity.decide import Finding, judge
+from sim.capacity.decide import meets
 from sim.capacity.search import Probe
 
 STEPS = (1.1, 1.25, 1.5, 2.0, 3.0)
@@ -76,6 +76,4 @@ def _cause(probe: Probe, slo: str) -> str:
 
 
 def _meets(probe: Probe) -> bool:
-    findings = [judge([counts]) for counts in probe.classes]
-    open_ones = [counts for counts, finding in zip(probe.classes, findings, strict=True) if finding is Finding.OPEN]
-    return Finding.FAILS not in findings and all(counts.attainment >= counts.target for counts in open_ones)
+    return not probe.is_cut and all(meets([counts]) for counts in probe.classes)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from sim.capacity.crew import Crew, Key
-from sim.capacity.decide import ClassCounts
+from sim.capacity.decide import BLOCK_SECONDS, ClassCounts
 from sim.capacity.journal import Journal
 from sim.capacity.search import Candidate, Probe
-from sim.capacity.space import with_candidate
+from sim.capacity.space import NO_SPARE, Spare, pool_of, with_candidates
+from sim.capacity.watch import Watch
+from sim.capacity.workloads import hastened, of_model, reshuffled
 from sim.cluster import fly
-from sim.experiment.columns import requests_of
-from sim.experiment.generate import build_workload, content_hash
+from sim.experiment.columns import Bools, Requests, requests_of
 from sim.experiment.record import RunRecord
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Pool, Slo
 from sim.experiment.slo import good, slos_of
-from sim.experiment.streams import stream
 from sim.experiment.workload import Workload
 
-BLOCK_SECONDS = 60.0
+SAMPLES = 400
+"""Of a flight: a plan wants its peaks and no timeline."""
 
 
 @dataclass(slots=True)
@@ -31,53 +32,68 @@ class Flyer:
     """Flies candidates of one scenario; the workload of a seed is made once and flown through every candidate.
 
     The scenario's own seed flies the workload as it is. Every other one deals the lengths out anew among the requests
-    of each minute: the shape of the stream stays, which request is long and which is short changes.
+    of each minute: the shape of the stream stays, which request is long and which is short changes. Of several pools a
+    candidate's gets its requests alone; `together` flies all of them.
     """
 
     loaded: LoadedScenario
     workload: Workload
-    lost: int = 0
-    """Replicas that must be dispensable: each candidate is flown without so many."""
-    _workloads: dict[int, Workload] = field(default_factory=dict)
+    spare: Spare = NO_SPARE
+    """What must be dispensable: each candidate is flown without it."""
+    _workloads: dict[tuple[int, str | None], Workload] = field(default_factory=dict)
 
     def __call__(self, candidate: Candidate, seed: int) -> Probe:
         """Fly a candidate."""
-        if candidate.replicas <= self.lost:
-            return self._nothing_left(seed)
-        return self._fly(candidate, seed, self._of(seed))
+        pools = self.loaded.scenario.cluster.pools
+        workload = self._of(seed, pools[candidate.option.pool].model if len(pools) > 1 else None)
+        return self._fly((candidate,), seed, workload)
 
-    def at_rate(self, candidate: Candidate, factor: float) -> Probe:
-        """Fly a candidate under the scenario's seed with its workload in `factor` times less time."""
-        return self._fly(candidate, self.loaded.scenario.seed, hastened(self.workload, factor))
+    def together(self, candidates: Sequence[Candidate], seed: int) -> Probe:
+        """Fly the whole workload through the whole cluster, a candidate for each pool that is varied."""
+        return self._fly(candidates, seed, self._of(seed, None))
 
-    def _fly(self, candidate: Candidate, seed: int, workload: Workload) -> Probe:
-        loaded = with_candidate(self.loaded, candidate, self.lost)
-        record = fly(loaded, workload, seed=seed)
+    def at_rate(self, candidates: Sequence[Candidate], factor: float) -> Probe:
+        """Fly candidates under the scenario's seed with the workload in `factor` times less time."""
+        return self._fly(candidates, self.loaded.scenario.seed, hastened(self.workload, factor))
+
+    def lost(self, candidate: Candidate) -> int:
+        """Return how many replicas a candidate is flown without."""
+        return self.spare.of(pool_of(self.loaded, candidate.option))
+
+    def _fly(self, candidates: Sequence[Candidate], seed: int, workload: Workload) -> Probe:
+        slos = self._slos(workload)
+        if any(candidate.replicas <= self.lost(candidate) for candidate in candidates):
+            return _nothing_left(seed, slos, workload)
+        loaded = _thinly_sampled(with_candidates(self.loaded, candidates, self.spare), workload)
+        watch = Watch(workload, slos, loaded.scenario.measure.warm_up)
+        record = fly(loaded, workload, seed=seed, until=watch)
         requests = requests_of(record)
-        window = (requests.scheduled >= record.warm_up_seconds) & (requests.scheduled < record.duration_seconds)
-        slos = slos_of(loaded.scenario.workload.classes)
-        is_good = good(requests, slos)
-        minute = (requests.scheduled // BLOCK_SECONDS).astype(int)
-        classes = []
-        for name, slo in slos.items():
-            ours = window & (requests.traffic_class == name)
-            counts = np.bincount(minute[ours], minlength=1)
-            goods = np.bincount(minute[ours & is_good], minlength=len(counts))
-            minutes = tuple((int(g), int(n)) for g, n in zip(goods, counts, strict=True) if n)
-            classes.append(ClassCounts(name, slo.attainment, minutes, _broken(requests.where(ours), slo)))
-        return Probe(seed, tuple(classes), _figures(record, loaded.scenario.cluster.pools[0], requests, window))
+        seen = (requests.scheduled >= record.warm_up_seconds) & (requests.scheduled < record.duration_seconds)
+        if watch.is_certain:
+            seen &= requests.status != ""
+            classes = [watch.counts(name, _broken(_class(requests, name, seen), slo)) for name, slo in slos.items()]
+        else:
+            is_good = good(requests, slos)
+            classes = [_counts(requests, name, slo, seen, is_good) for name, slo in slos.items()]
+        pool = loaded.scenario.cluster.pools[candidates[0].option.pool]
+        return Probe(seed, tuple(classes), _figures(record, pool, requests, seen), watch.is_certain)
 
-    def _of(self, seed: int) -> Workload:
-        if seed == self.loaded.scenario.seed:
-            return self.workload
-        if seed not in self._workloads:
-            self._workloads[seed] = reshuffled(self.workload, seed)
-        return self._workloads[seed]
-
-    def _nothing_left(self, seed: int) -> Probe:
-        total = len(self.workload.requests)
+    def _slos(self, workload: Workload) -> dict[str, Slo]:
+        """Return the SLOs of the classes that come; all, where none does."""
         slos = slos_of(self.loaded.scenario.workload.classes)
-        return Probe(seed, tuple(ClassCounts(name, slo.attainment, ((0, total),)) for name, slo in slos.items()))
+        come = {request.traffic_class for request in workload.requests}
+        return {name: slo for name, slo in slos.items() if name in come} or slos
+
+    def _of(self, seed: int, model: str | None) -> Workload:
+        if (seed, model) not in self._workloads:
+            if model is not None:
+                made = of_model(self._of(seed, None), model)
+            elif seed == self.loaded.scenario.seed:
+                made = self.workload
+            else:
+                made = reshuffled(self.workload, seed)
+            self._workloads[seed, model] = made
+        return self._workloads[seed, model]
 
 
 @dataclass(slots=True)
@@ -85,20 +101,21 @@ class Prober:
     """Gives the flights a search asks for: from the journal, or by its crew, noted down at once."""
 
     crew: Crew
-    lost: int = 0
+    flyer: Flyer
     journal: Journal | None = None
     num_flights: int = 0
     """Asked for and not in the journal."""
 
     def __call__(self, candidate: Candidate, seed: int) -> Probe:
         """Fly a candidate, or take the flight from the journal."""
-        known = None if self.journal is None else self.journal.recall(candidate, seed, self.lost)
+        lost = self.flyer.lost(candidate)
+        known = None if self.journal is None else self.journal.recall(candidate, seed, lost)
         if known is not None:
             return known
         self.num_flights += 1
         probe = self.crew.fly(candidate, seed)
         if self.journal is not None:
-            self.journal.note(candidate, seed, self.lost, probe)
+            self.journal.note(candidate, seed, lost, probe)
         return probe
 
     def expect(self, keys: Iterable[Key]) -> None:
@@ -106,49 +123,36 @@ class Prober:
         self.crew.expect(
             (candidate, seed)
             for candidate, seed in keys
-            if self.journal is None or self.journal.recall(candidate, seed, self.lost) is None
+            if self.journal is None or self.journal.recall(candidate, seed, self.flyer.lost(candidate)) is None
         )
 
 
-def reshuffled(workload: Workload, seed: int) -> Workload:
-    """Deal the lengths and prompts of a workload out anew among the requests of each minute and class."""
-    random = stream(seed, "reshuffle")
-    places: dict[tuple[str, str, int], list[int]] = {}
-    for place, request in enumerate(workload.requests):
-        key = (request.model, request.traffic_class, int(request.scheduled // BLOCK_SECONDS))
-        places.setdefault(key, []).append(place)
-    requests = list(workload.requests)
-    for block in places.values():
-        for place, other in zip(block, random.permutation(len(block)), strict=True):
-            source = workload.requests[block[int(other)]]
-            if source.session or workload.requests[place].session:
-                continue  # the turns of a session belong together
-            requests[place] = replace(
-                requests[place],
-                input_tokens=source.input_tokens,
-                output_tokens=source.output_tokens,
-                prompt=source.prompt,
-            )
-    return replace(workload, requests=tuple(requests), content_hash=content_hash(requests))
+def _thinly_sampled(loaded: LoadedScenario, workload: Workload) -> LoadedScenario:
+    measure = loaded.scenario.measure
+    interval = max(measure.sample_interval, workload.duration_seconds / SAMPLES)
+    thin = measure.model_copy(update={"sample_interval": interval})
+    return replace(loaded, scenario=loaded.scenario.model_copy(update={"measure": thin}))
 
 
-def hastened(workload: Workload, factor: float) -> Workload:
-    """Return a workload that passes in `factor` times less time."""
-    requests = tuple(replace(request, scheduled=request.scheduled / factor) for request in workload.requests)
-    return replace(
-        workload,
-        requests=requests,
-        duration_seconds=workload.duration_seconds / factor,
-        content_hash=content_hash(requests),
-    )
+def _nothing_left(seed: int, slos: dict[str, Slo], workload: Workload) -> Probe:
+    total = len(workload.requests)
+    return Probe(seed, tuple(ClassCounts(name, slo.attainment, ((0, total),)) for name, slo in slos.items()))
 
 
-def build(loaded: LoadedScenario) -> Workload:
-    """Return the workload that a plan is made for."""
-    return build_workload(loaded)
+def _class(requests: Requests, name: str, seen: Bools) -> Requests:
+    return requests.where(seen & (requests.traffic_class == name))
 
 
-def _broken(requests: Any, slo: Slo) -> tuple[tuple[str, int], ...]:
+def _counts(requests: Requests, name: str, slo: Slo, seen: Bools, is_good: Bools) -> ClassCounts:
+    ours = seen & (requests.traffic_class == name)
+    minute = (requests.scheduled // BLOCK_SECONDS).astype(int)
+    counts = np.bincount(minute[ours], minlength=1)
+    goods = np.bincount(minute[ours & is_good], minlength=len(counts))
+    minutes = tuple((int(g), int(n)) for g, n in zip(goods, counts, strict=True) if n)
+    return ClassCounts(name, slo.attainment, minutes, _broken(requests.where(ours), slo))
+
+
+def _broken(requests: Requests, slo: Slo) -> tuple[tuple[str, int], ...]:
     """Count the requests that broke each SLO; `lost` are those that did not succeed."""
     counts = {"lost": int((~requests.is_ok).sum())}
     for name, values in (("ttft", requests.ttft), ("tpot", requests.tpot), ("e2e", requests.e2e)):
@@ -158,7 +162,7 @@ def _broken(requests: Any, slo: Slo) -> tuple[tuple[str, int], ...]:
     return tuple(counts.items())
 
 
-def _figures(record: RunRecord, pool: Pool, requests: Any, window: Any) -> dict[str, float]:
+def _figures(record: RunRecord, pool: Pool, requests: Any, window: Bools) -> dict[str, float]:
     ok = window & requests.is_ok
     seconds = float(requests.scheduled[window].max() - requests.scheduled[window].min()) if window.any() else 1.0
     tpot = requests.tpot[ok]
@@ -171,7 +175,7 @@ def _figures(record: RunRecord, pool: Pool, requests: Any, window: Any) -> dict[
     return {
         "output_tokens_per_second": output / max(seconds, 1e-9),
         "tokens_per_second_per_user": 1.0 / float(np.median(tpot)) if len(tpot) else 0.0,
-        "ttft_p95": float(np.nanquantile(requests.ttft[ok], 0.95)) if ok.any() else float("nan"),
+        "ttft_p95": float(np.nanquantile(requests.ttft[ok], 0.95)) if ok.any() else 0.0,
         "peak_kv_usage": peaks["kv_usage"],
         "peak_seats": peaks["running"] / pool.max_num_seqs,
         "preemptions": float(sum(counters["preemptions"] for counters in record.facts["engine"].values())),

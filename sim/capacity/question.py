@@ -73,7 +73,7 @@ workload:
     input: {_lengths(self.input_tokens)}
     output: {_lengths(self.output_tokens)}
   classes:
-    - {{name: requests, slo: {{{slo}, attainment: {self.attainment:g}}}}}
+    - {{name: traffic, slo: {{{slo}, attainment: {self.attainment:g}}}}}
 cluster:
   router: {{policy: least_in_flight}}
   pools:

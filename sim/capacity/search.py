@@ -12,9 +12,16 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from sim.capacity.decide import ClassCounts, Finding, judge
+from sim.capacity.decide import ClassCounts, Finding, judge, point_meets
+from sim.experiment.vary import Settings
 
-Settings = tuple[tuple[str, Any], ...]
+SHORT = {
+    "max_num_seqs": "seats",
+    "max_num_batched_tokens": "budget",
+    "kv_cache": "KV",
+    "max_in_flight_per_endpoint": "in flight",
+}
+"""Names of settings that are too long for a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +34,42 @@ class Option:
     min_replicas: int
     """What even a perfect system needs, or the smallest number asked about."""
     max_replicas: int
+    pool: int = 0
+    """Whose option it is: the pool's place in the scenario."""
+    gpus: int = 1
+    """Of one replica."""
+    perfect: int = 1
+    """Replicas that even a perfect system needs, those to spare included."""
+    telling: tuple[str, ...] | None = None
+    """The keys that tell it from other options; None: all of them."""
+
+    def __hash__(self) -> int:
+        return hash((self.pool, repr(self.settings)))  # a value may be a mapping
 
     @property
     def label(self) -> str:
         """The settings in words, such as `h100-sxm, TP 2`."""
-        return ", ".join(_in_words(key, value) for key, value in self.settings)
+        told = [(key, value) for key, value in self.settings if self.telling is None or key in self.telling]
+        told += [(key, value) for key, value in self.settings if key == "gpu" and (key, value) not in told]
+        return ", ".join(_in_words(key, value) for key, value in sorted(told, key=lambda one: one[0] != "gpu"))
+
+    @property
+    def perfect_price(self) -> float:
+        """What a perfect system would cost."""
+        return Candidate(self, self.perfect).price
 
 
 def _in_words(key: str, value: Any) -> str:
-    if key == "gpu":
+    if key == "tensor_parallel":
+        return f"TP {value}"
+    if isinstance(value, Mapping):
+        value = value.get("name") or " ".join(map(str, value.values()))
+    if key in ("gpu", "engine", "policy"):
         return str(value)
-    return f"TP {value}" if key == "tensor_parallel" else f"{key.replace('_', ' ')} {value}"
+    if value is None or isinstance(value, bool):
+        value = {True: "on", False: "off", None: "none"}[value]
+    last = key.rpartition(".")[2]
+    return f"{SHORT.get(last, last).replace('_', ' ')} {value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +84,11 @@ class Candidate:
         """What is minimised."""
         return self.replicas * self.option.price_per_replica
 
+    @property
+    def gpus(self) -> int:
+        """Of all its replicas."""
+        return self.replicas * self.option.gpus
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -61,6 +98,8 @@ class Probe:
     classes: tuple[ClassCounts, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
     """Speed and cost of the flight, for the frontier."""
+    is_cut: bool = False
+    """The flight ended early, because it was certain that an SLO is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +114,18 @@ class Evidence:
 
     @property
     def attainment(self) -> dict[str, float]:
-        """Attainment by class over all flights."""
-        shares = {}
-        for position, counts in enumerate(self.probes[0].classes):
-            flights = [probe.classes[position] for probe in self.probes]
-            total = sum(flight.total for flight in flights)
-            shares[counts.name] = sum(flight.good for flight in flights) / total if total else 1.0
-        return shares
+        """Attainment by class over all flights; of flights that were cut short, over what had been flown."""
+        return attainment_of(self.probes)
+
+
+def attainment_of(probes: Sequence[Probe]) -> dict[str, float]:
+    """Return the attainment by class over flights of the same classes."""
+    shares = {}
+    for position, counts in enumerate(probes[0].classes):
+        flown = [probe.classes[position].seen for probe in probes]
+        total = sum(total for _, total in flown)
+        shares[counts.name] = sum(good for good, _ in flown) / total if total else 1.0
+    return shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +159,7 @@ class Search:
         """
         best: Evidence | None = None
         for option in sorted(
-            options, key=lambda option: (option.min_replicas * option.price_per_replica, option.settings)
+            options, key=lambda option: (Candidate(option, option.min_replicas).price, repr(option.settings))
         ):
             limit = best.candidate.price * within if best else inf
             found = self._cheapest_of(option, limit)
@@ -130,7 +174,7 @@ class Search:
     def _cheapest_of(self, option: Option, limit: float) -> Evidence | None:
         """Find the fewest replicas of an option that meet the SLOs at a price below `limit`."""
         most = option.max_replicas
-        while most >= 1 and most * option.price_per_replica >= limit:
+        while most >= 1 and Candidate(option, most).price >= limit:
             most -= 1
         if most < option.min_replicas:
             why = (
@@ -203,13 +247,13 @@ class Search:
             findings = [
                 judge([probe.classes[position] for probe in probes]) for position in range(len(probes[0].classes))
             ]
-            if Finding.FAILS in findings:
+            if Finding.FAILS in findings or probes[-1].is_cut:
                 return Evidence(candidate, probes, Finding.FAILS)
             if all(finding is Finding.MEETS for finding in findings):
                 return Evidence(candidate, probes, Finding.MEETS)
-        undecided = Evidence(candidate, probes, Finding.OPEN, is_close=True)
-        targets = {counts.name: counts.target for counts in probes[0].classes}
-        meets = all(share >= targets[name] for name, share in undecided.attainment.items())
+        meets = all(
+            point_meets([probe.classes[position] for probe in probes]) for position in range(len(probes[0].classes))
+        )
         return Evidence(candidate, probes, Finding.MEETS if meets else Finding.FAILS, is_close=True)
 
 

@@ -1,163 +1,179 @@
-"""The space that `windtunnel plan` searches: what `plan.vary` allows, as options with a price and a bound."""
+"""The space that `windtunnel plan` searches: what `plan.vary` allows, as options of each pool with price and bound."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
-from math import ceil
 from typing import Any
 
 from pydantic import ValidationError
 
-from sim.capacity.search import Candidate, Option, Settings, Skipped
+from sim.capacity.perfect import perfect_replicas
+from sim.capacity.price import Prices, gpus_of
+from sim.capacity.search import Candidate, Option, Skipped
+from sim.experiment.checks import fault_targets
 from sim.experiment.errors import InputError
-from sim.experiment.profiles import SHIPPED
 from sim.experiment.scenario import LoadedScenario
-from sim.experiment.schema import Plan, Policy, Pool
+from sim.experiment.schema import Fault, Plan, Pool
+from sim.experiment.vary import Axis, PoolAxes, Settings, Variation, pool_names, variation_of, with_settings
 from sim.experiment.workload import Workload
 
 DEFAULT_VARY: dict[str, Any] = {"replicas": "1..64", "gpu": ["l40s", "a100-sxm", "h100-sxm", "h200-sxm"]}
 """Where the scenario has no `plan` block."""
 
-AFTERWARDS_SECONDS = 60.0
-"""Work that an SLO may still forgive after the last arrival."""
 
-_RANGE = re.compile(r"\s*(\d+)\s*\.\.\s*(\d+)\s*")
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """What must be dispensable in every pool that is varied."""
+
+    replicas: int = 0
+    nodes: int = 0
+    """With as many replicas each as the pool puts on one (`replicas_per_node`)."""
+
+    def of(self, pool: Pool) -> int:
+        """Return how many replicas of a pool that is."""
+        return self.replicas + self.nodes * pool.replicas_per_node
+
+    def __str__(self) -> str:
+        parts = [(self.replicas, "replica"), (self.nodes, "node")]
+        return " and ".join(f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in parts if count)
+
+
+NO_SPARE = Spare()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The options of one pool."""
+
+    place: int
+    options: tuple[Option, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
     """What can be flown, and what was left out before the first flight."""
 
-    options: tuple[Option, ...]
+    ways: tuple[tuple[Part, ...], ...]
+    """Pools that are varied together share the router, so there is a way for each of its settings; one pool alone has
+    them among its options."""
     skipped: tuple[Skipped, ...]
 
 
-def space_of(loaded: LoadedScenario, workload: Workload) -> Space:
-    """Read `plan.vary` into options; the first pool of the scenario is the one that is varied.
+def space_of(loaded: LoadedScenario, workload: Workload, prices: Prices, spare: Spare = NO_SPARE) -> Space:
+    """Read `plan.vary` into options.
 
     Raises:
-        InputError: a key that no pool has, a value that it cannot take, or an empty range.
+        InputError: as `variation_of`, or nothing of it could serve a model.
     """
     plan = loaded.scenario.plan or Plan(vary=DEFAULT_VARY)
-    vary = dict(plan.vary)
-    first, last = _replicas(vary.pop("replicas", "1..64"))
-    names = list(vary)
-    options, skipped = [], []
-    for values in product(*(_choices(name, vary[name]) for name in names)):
-        settings: Settings = tuple(zip(names, values, strict=True))
-        try:
-            options.append(_option(loaded, workload, settings, (first, last), plan.minimise))
-        except _DoesNotFit as why:
-            skipped.append(Skipped(Option(settings, 0.0, first, last), str(why)))
-    if not options:
-        reasons = "; ".join(f"{s.option.label}: {s.reason}" for s in skipped)
-        raise InputError(f"plan.vary: nothing of it could serve the model: {reasons}")
-    return Space(tuple(options), tuple(skipped))
+    variation = variation_of(loaded.scenario, plan.vary, loaded.error, loaded.base_dir)
+    maker = _Maker(loaded, workload, prices, spare, plan.minimise)
+    if len(variation.pools) == 1:
+        only = variation.pools[0]
+        return Space(((maker.part(only, (*only.axes, *variation.router)),),), tuple(maker.skipped))
+    ways = [tuple(maker.part(pool, (*pool.axes, *router)) for pool in variation.pools) for router in _fixed(variation)]
+    return Space(tuple(ways), tuple(maker.skipped))
 
 
-def with_candidate(loaded: LoadedScenario, candidate: Candidate, lost: int = 0) -> LoadedScenario:
-    """Return the scenario with a candidate for its first pool, `lost` of its replicas gone."""
+def with_candidates(loaded: LoadedScenario, candidates: Sequence[Candidate], spare: Spare) -> LoadedScenario:
+    """Return the scenario with a candidate for each of some pools, what must be dispensable gone."""
     scenario = loaded.scenario
-    pool = _pool_with(scenario.cluster.pools[0], candidate.option.settings)
-    pool = pool.model_copy(update={"replicas": candidate.replicas - lost, "autoscale": None})
-    router = scenario.cluster.router
-    for name, value in candidate.option.settings:
-        if name == "policy":
-            router = router.model_copy(update={"policy": Policy(name=value)})
-    pools = (pool, *scenario.cluster.pools[1:])
-    cluster = scenario.cluster.model_copy(update={"pools": pools, "router": router})
-    return replace(loaded, scenario=scenario.model_copy(update={"cluster": cluster}))
+    for candidate in candidates:
+        place = candidate.option.pool
+        scenario = with_settings(scenario, place, candidate.option.settings)
+        cluster = scenario.cluster
+        pool = cluster.pools[place]
+        pool = pool.model_copy(update={"replicas": candidate.replicas - spare.of(pool), "autoscale": None})
+        pools = (*cluster.pools[:place], pool, *cluster.pools[place + 1 :])
+        scenario = scenario.model_copy(update={"cluster": cluster.model_copy(update={"pools": pools})})
+    known = dict(zip(pool_names(scenario), scenario.cluster.pools, strict=True))
+    faults = tuple(_within_reach(fault, fault_targets(fault.kind, known)) for fault in scenario.faults)
+    return replace(loaded, scenario=scenario.model_copy(update={"faults": faults}))
+
+
+def pool_of(loaded: LoadedScenario, option: Option) -> Pool:
+    """Return the pool as an option has it."""
+    return with_settings(loaded.scenario, option.pool, option.settings).cluster.pools[option.pool]
+
+
+def _within_reach(fault: Fault, known: Sequence[str]) -> Fault:
+    """Let a fault of a replica or node beyond a small candidate's last one hit that."""
+    if fault.target in known:
+        return fault
+    family = fault.target.rpartition("-")[0]
+    last = [target for target in known if target.rpartition("-")[0] == family][-1]
+    return fault.model_copy(update={"target": last})
+
+
+def _fixed(variation: Variation) -> Iterator[tuple[Axis, ...]]:
+    """Yield the router's settings, each as axes of one value."""
+    for values in product(*(axis.values for axis in variation.router)):
+        yield tuple(Axis(axis.key, (value,)) for axis, value in zip(variation.router, values, strict=True))
 
 
 class _DoesNotFit(Exception):
     """An option on which the model cannot run."""
 
 
-def _option(
-    loaded: LoadedScenario, workload: Workload, settings: Settings, bounds: tuple[int, int], minimise: str
-) -> Option:
-    from reference.engine.sequence import EngineError
-    from sim.cluster.machines import machine_for
-    from sim.hardware import HardwareError
+@dataclass(slots=True)
+class _Maker:
+    loaded: LoadedScenario
+    workload: Workload
+    prices: Prices
+    spare: Spare
+    minimise: str
+    skipped: list[Skipped] = field(default_factory=list)
 
-    pool = _pool_with(loaded.scenario.cluster.pools[0], settings)
-    ours = [request for request in workload.requests if request.model == pool.model]
-    good_share = min(kind.slo.attainment for kind in loaded.scenario.workload.classes)
-    try:
-        machine = machine_for(pool)
-    except (HardwareError, EngineError) as error:
-        raise _DoesNotFit(str(error)) from error
-    room = machine.settings.num_blocks * machine.settings.block_size
-    longest = max((request.input_tokens + request.output_tokens for request in ours), default=0)
-    if room < longest:
-        raise _DoesNotFit(f"the KV cache holds {room} tokens, and the longest request has {longest}")
-    price = float(pool.tensor_parallel) if minimise == "gpus" else machine.price_per_hour
-    if price is None:
-        raise InputError("plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`")
-    return Option(settings, price, max(bounds[0], perfect_replicas(pool, workload, good_share)), bounds[1])
+    def part(self, pool: PoolAxes, axes: Sequence[Axis]) -> Part:
+        """Make the options of one pool."""
+        options, skipped = [], []
+        for values in product(*(axis.values for axis in axes)):
+            settings = tuple((axis.key, value) for axis, value in zip(axes, values, strict=True))
+            try:
+                options.append(self._option(pool, axes, settings))
+            except _DoesNotFit as why:
+                skipped.append(Skipped(Option(settings, 0.0, *pool.replicas, pool=pool.place), str(why)))
+        self.skipped += skipped
+        if not options:
+            reasons = "; ".join(f"{s.option.label or 'as it is'}: {s.reason}" for s in skipped)
+            raise InputError(f"plan.vary: nothing of it could serve the model: {reasons}")
+        return Part(pool.place, tuple(options))
 
+    def _option(self, axes: PoolAxes, all_axes: Sequence[Axis], settings: Settings) -> Option:
+        from reference.engine.sequence import EngineError
+        from sim.cluster.machines import machine_for
+        from sim.hardware import HardwareError
 
-def perfect_replicas(pool: Pool, workload: Workload, good_share: float = 1.0) -> int:
-    """Return how many replicas even a perfect system needs: no queue, no idle moment, no context to read.
-
-    A step takes no less than its tokens at the rate of a full budget, and there are no fewer steps than answers filled
-    into batches of `max_num_seqs` need. Only `good_share` of the work must be done, and it may go on for a while after
-    the last arrival, so this is a bound from below, never an estimate.
-    """
-    from sim.cluster.machines import machine_for
-
-    machine = machine_for(pool)
-    cost, budget, seats = machine.cost, machine.settings.max_num_batched_tokens, machine.settings.max_num_seqs
-    per_token = min(cost.seconds(0, tokens, 0, 0, 0.0) / tokens for tokens in (1, budget // 2 or 1, budget))
-    ours = [request for request in workload.requests if request.model == pool.model]
-    # how much a prefix cache saves is not known before flying
-    saved = pool.prefix_caching and any(request.prompt for request in ours)
-    inputs = 0 if saved else sum(request.input_tokens for request in ours)
-    outputs = sum(request.output_tokens for request in ours)
-    by_tokens = (inputs + outputs) * per_token + inputs * cost.per_prefill_token
-    by_steps = outputs / seats * cost.seconds(1, 1, 0, 0, 0.0)
-    return max(1, ceil(good_share * max(by_tokens, by_steps) / (workload.duration_seconds + AFTERWARDS_SECONDS) - 1e-9))
-
-
-def _pool_with(pool: Pool, settings: Settings) -> Pool:
-    given = pool.model_dump()
-    for name, value in settings:
-        if name == "policy":
-            continue
-        if name not in Pool.model_fields or name in ("replicas", "autoscale", "model", "name"):
-            known = sorted(set(Pool.model_fields) - {"autoscale", "model", "name"} | {"policy"})
-            raise InputError(f"plan.vary: {name!r} is nothing that can be varied; expected one of {', '.join(known)}")
-        given[name] = value
-        if name == "gpu":
-            given["step_cost"] = None
-            if value != pool.gpu and pool.profile != SHIPPED:
-                given["profile"] = None  # what was measured on one GPU says nothing of another
-    try:
-        return Pool.model_validate(given)
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        raise InputError(
-            f"plan.vary: {'.'.join(map(str, first['loc']))}: {first['input']!r}: {first['msg']}"
-        ) from invalid
-
-
-def _replicas(given: Any) -> tuple[int, int]:
-    match = _RANGE.fullmatch(str(given))
-    bounds = (int(match[1]), int(match[2])) if match else (given, given)
-    if not all(isinstance(bound, int) for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
-        raise InputError(f"plan.vary: replicas is {given!r}; expected a range such as 1..16")
-    return bounds
-
-
-def _choices(name: str, given: Any) -> Sequence[Any]:
-    if isinstance(given, list | tuple) and given:
-        return given
-    match = _RANGE.fullmatch(str(given))
-    if match:
-        return range(int(match[1]), int(match[2]) + 1)
-    if isinstance(given, str | int | float | bool):
-        return [given]
-    raise InputError(f"plan.vary: {name} is {given!r}; expected a list of values, or a range such as 1..8")
+        try:
+            pool = with_settings(self.loaded.scenario, axes.place, settings).cluster.pools[axes.place]
+            machine = machine_for(pool)
+        except (HardwareError, EngineError) as error:
+            raise _DoesNotFit(str(error)) from error
+        except ValidationError as invalid:
+            raise _DoesNotFit(invalid.errors(include_url=False)[0]["msg"]) from invalid
+        room = machine.settings.num_blocks * machine.settings.block_size
+        ours = [request for request in self.workload.requests if request.model == pool.model]
+        longest = max((request.input_tokens + request.output_tokens for request in ours), default=0)
+        if room < longest:
+            raise _DoesNotFit(f"the KV cache holds {room} tokens, and the longest request has {longest}")
+        gpus = gpus_of(pool)
+        price = float(gpus) if self.minimise == "gpus" else self.prices.of(pool, machine)
+        if price is None:
+            raise InputError(
+                "plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`"
+            )
+        classes = self.loaded.scenario.workload.classes
+        least = perfect_replicas(pool, machine, self.workload, classes) + self.spare.of(pool)
+        first, last = axes.replicas
+        return Option(
+            settings,
+            price,
+            max(first, least),
+            last,
+            axes.place,
+            gpus,
+            least,
+            tuple(a.key for a in all_axes if len(a.values) > 1),
+        )

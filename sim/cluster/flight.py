@@ -40,6 +40,9 @@ from sim.hardware import HardwareError
 
 RUNG = "sim"
 
+Until = Callable[[Recorder, float], bool]
+"""Told the rows so far and the time; true ends the flight."""
+
 OVERTIME_SECONDS = 3600.0
 """How long after the workload's window open requests are flown on; then they are cancelled."""
 
@@ -52,17 +55,19 @@ def fly(
     leaping: bool = True,
     seed: int | None = None,
     with_steps: bool = False,
+    until: Until | None = None,
 ) -> RunRecord:
     """Fly `workload` through the scenario's cluster in simulated time.
 
     `progress` is told the share of the window that has passed. `seed` stands in for the scenario's. `leaping` off takes
-    every step of every engine singly, with the same record. `with_steps` has the record hold every engine's steps.
+    every step of every engine singly, with the same record. `with_steps` has the record hold every engine's steps. When
+    `until`, asked at each hundredth of the window, says so, the flight ends there; open rows stay without a status.
 
     Raises:
         InputError: a policy, GPU, model or fault target is unknown, or a model does not fit its GPU.
     """
     began = time.perf_counter()
-    flight = Flight(loaded, workload, progress=progress, leaping=leaping, seed=seed, with_steps=with_steps)
+    flight = Flight(loaded, workload, progress=progress, leaping=leaping, seed=seed, with_steps=with_steps, until=until)
     with _collector_at_rest():
         flight.run()
         record = flight.record()
@@ -96,12 +101,14 @@ class Flight:
         leaping: bool = True,
         seed: int | None = None,
         with_steps: bool = False,
+        until: Until | None = None,
     ) -> None:
         scenario = loaded.scenario
         cluster = scenario.cluster
         self._loaded = loaded
         self._workload = workload
         self._progress = progress
+        self._until = until
         self._hop = hop = cluster.network.hop
         self.seed = scenario.seed if seed is None else seed
         self.clock = clock = Clock()
@@ -147,7 +154,7 @@ class Flight:
             recorder=recorder,
             interval=scenario.measure.sample_interval,
             duration=workload.duration_seconds,
-            progress=progress,
+            progress=progress if until is None else self._on_progress,
         )
 
     def run(self) -> None:
@@ -227,6 +234,12 @@ class Flight:
         for index, status in enumerate(self.recorder.status):
             if not status:
                 self.recorder.end(index, self.clock.now, CANCELLED, "flight over")
+
+    def _on_progress(self, share: float) -> None:
+        if self._progress is not None:
+            self._progress(share)
+        if self._until is not None and self._until(self.recorder, self.clock.now):
+            self._over.succeed()
 
     def _land(self, _: None) -> None:
         self._over.succeed()

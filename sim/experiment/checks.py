@@ -13,6 +13,7 @@ from sim.experiment.scenario import KeyPath, ScenarioError, Source
 from sim.experiment.schema import Pool, Scenario, Slo
 from sim.experiment.suggest import meant, one_of
 from sim.experiment.units import written
+from sim.experiment.vary import variation_of
 
 Refuse = Callable[[KeyPath, str], ScenarioError]
 
@@ -45,6 +46,8 @@ def check(scenario: Scenario, source: Source, base_dir: Path) -> None:
     _check_policy(scenario, refuse, base_dir)
     _check_faults(scenario, refuse)
     _check_expectations(scenario, refuse)
+    if scenario.plan is not None:
+        variation_of(scenario, scenario.plan.vary, refuse, base_dir)
 
 
 def _check_workload(scenario: Scenario, refuse: Refuse) -> None:
@@ -232,7 +235,7 @@ def _check_faults(scenario: Scenario, refuse: Refuse) -> None:
     pools = {pool.name or pool.engine: pool for pool in scenario.cluster.pools}
     for place, fault in enumerate(scenario.faults):
         path: KeyPath = ("faults", place)
-        known = _targets(fault.kind, pools)
+        known = fault_targets(fault.kind, pools)
         if fault.target not in known:
             raise refuse(
                 (*path, "target"),
@@ -248,7 +251,8 @@ def _check_faults(scenario: Scenario, refuse: Refuse) -> None:
                 raise refuse((*path, key), f"a {fault.kind} has no `{key}`; it belongs to a {kind}")
 
 
-def _targets(kind: str, pools: dict[str, Pool]) -> list[str]:
+def fault_targets(kind: str, pools: dict[str, Pool]) -> list[str]:
+    """Return what a fault of a kind can name in a cluster of these pools."""
     nodes, number, replicas = [], 0, []
     for name, pool in pools.items():
         most = max(pool.replicas, pool.autoscale.max_replicas if pool.autoscale else 0)

@@ -56,7 +56,7 @@ def explain(invalid: ValidationError, source: Place) -> ScenarioError:
     if error["type"] == "missing":
         what = "one more entry is expected" if isinstance(path[-1], int) else f"the key {path[-1]!r} is missing"
         return ScenarioError(f"{source.where(path)}: {what}{more}")
-    return ScenarioError(f"{source.error(path, _problem(error))}{more}")
+    return ScenarioError(f"{source.error(path, problem(error))}{more}")
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -69,7 +69,8 @@ def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-def _problem(error: ErrorDetails) -> str:
+def problem(error: ErrorDetails) -> str:
+    """Say what pydantic found wrong with a value, in words of a YAML file."""
     message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     match error["type"]:
         case "literal_error":
@@ -89,7 +90,7 @@ def _keys_at(path: KeyPath) -> list[str]:
     block: type[BaseModel] = Scenario
     for part in path:
         if isinstance(part, str) and part in block.model_fields:
-            block = _block_in(block.model_fields[part].annotation) or block
+            block = block_in(block.model_fields[part].annotation) or block
     return list(block.model_fields)
 
 
@@ -102,14 +103,15 @@ def _at_home(key: str) -> str:
 def _homes(block: type[BaseModel], above: str) -> Iterator[str]:
     for name, about in block.model_fields.items():
         yield f"{above}{name}"
-        if inner := _block_in(about.annotation):
+        if inner := block_in(about.annotation):
             yield from _homes(inner, f"{above}{name}.")
 
 
-def _block_in(annotation: Any) -> type[BaseModel] | None:
+def block_in(annotation: Any) -> type[Block] | None:
+    """Return the block that a field holds, None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, Block):
         return annotation
     for argument in get_args(annotation):
-        if found := _block_in(argument):
+        if found := block_in(argument):
             return found
     return None

@@ -487,6 +487,8 @@ class Plan(Block):
     """The search space of `windtunnel plan`."""
 
     vary: dict[str, Any]
+    """Keys of a pool or the router (`gpu`, `max_num_seqs`, `queue.max_requests`, `cluster.pools.NAME.replicas`), each
+    with a list of values or a range such as 1..16."""
     minimise: Literal["cost_per_hour", "gpus"] = "cost_per_hour"
 
 

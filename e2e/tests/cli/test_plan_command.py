@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,12 @@ def test_a_model_that_no_gpu_can_hold_is_told(windtunnel: Any, tmp_path: Path) -
         ([*ASKED, "--ttft", "1s", "--gpu", "h10"], "unknown GPU 'h10'"),
         (["plan", "first_flight", "--rate", "3/s"], "--rate asks without a file, but first_flight was given"),
         (["plan", "first_flight", "--spare", "-1"], "--spare"),
+        (["plan", "first_flight", "--spare-nodes", "-1"], "--spare-nodes"),
+        (["plan", "first_flight", "--repeat", "0"], "--repeat"),
+        (["plan", "first_flight", "--out", "no/such/a.json"], "no/such/a.json: cannot be written there"),
+        (["plan", "first_flight", "--resume", "."], ".: is a directory; expected a file to keep flights in"),
+        (["plan", "first_flight", "--set", "plan={vary: {gpus: [l40s]}}"], "(did you mean 'gpu'?)"),
+        (["plan", "first_flight", "--set", "plan={vary: {gpu: [h10]}}"], "unknown GPU 'h10'; nearest: "),
     ],
 )
 def test_a_wrong_question_gets_one_message_and_exits_2(windtunnel: Any, arguments: list[str], told: str) -> None:
@@ -71,3 +80,102 @@ def test_a_wrong_question_gets_one_message_and_exits_2(windtunnel: Any, argument
     assert told in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not answer.stdout
+
+
+SMALL = """
+windtunnel: 1
+name: small
+seed: 3
+workload:
+  arrivals: {process: gamma, rate: 12/s, cv: 2.5}
+  duration: 4m
+  lengths: {input: {kind: uniform, min: 50, max: 400}, output: {kind: uniform, min: 5, max: 60}}
+  classes: [{name: chat, slo: {ttft: 300ms, attainment: 0.9}}]
+cluster:
+  pools:
+    - {model: tiny, replicas: 1, step_cost: {base: 12ms, per_prefill_token: 60us}, max_model_len: 1000}
+plan: {vary: {replicas: 1..16, max_num_seqs: [2, 4, 8]}, minimise: gpus}
+"""
+
+
+def flights_of(journal: Path) -> int:
+    return journal.read_text().count("\n") if journal.exists() else 0
+
+
+def test_a_plan_killed_half_way_and_resumed_gives_the_same_answer(windtunnel: Any, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    journal = tmp_path / "flights.jsonl"
+    straight = windtunnel("plan", "small.yaml", "--jobs", "1", "--out", "straight.json")
+    assert straight.returncode == 0, straight.stderr
+    command = [sys.executable, "-m", "e2e.cli", "plan", "small.yaml", "--jobs", "1", "--resume", str(journal)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        until = time.monotonic() + 60
+        while flights_of(journal) < 4 and running.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert running.poll() is None, "the plan was over before it could be killed"
+        running.kill()
+    kept = flights_of(journal)
+    resumed = windtunnel("plan", "small.yaml", "--resume", str(journal), "--out", "resumed.json")
+
+    assert resumed.returncode == 0, resumed.stderr
+    before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("straight", "resumed"))
+    assert after == before
+    assert 4 <= kept < flights_of(journal)
+
+
+def test_a_plan_asked_again_under_other_seeds_tells_the_spread(windtunnel: Any, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    answer = windtunnel("plan", "small.yaml", "--jobs", "1", "--repeat", "2", "--out", "a.json", "--html", "a.html",
+                        "--set", "workload.arrivals.rate=6/s")  # fmt: skip
+
+    assert answer.returncode == 0, answer.stderr
+    told = json.loads((tmp_path / "a.json").read_text())["repeats"]
+    assert len(told["answers"]) == 2
+    assert told["sentence"].split(".")[0] in " ".join(answer.stdout.split())
+    assert "Under other seeds" in (tmp_path / "a.html").read_text()
+
+
+def test_a_space_below_the_bound_of_a_perfect_system_is_told_without_a_flight(windtunnel: Any, tmp_path: Path) -> None:
+    asked = ["plan", "--model", "Llama-3.1-8B-Instruct", "--rate", "90/s", "--input-tokens", "2000"]
+    answer = windtunnel(*asked, "--output-tokens", "300", "--ttft", "500ms", "--gpu", "l40s", "--tensor-parallel", "1",
+                        "--max-replicas", "2", "--html", "a.html", "--out", "a.json")  # fmt: skip
+
+    assert answer.returncode == 1, answer.stderr
+    assert "even a perfect system would need more" in answer.stdout
+    assert "0 flights in" in answer.stdout
+    assert json.loads((tmp_path / "a.json").read_text())["best"] is None
+    assert "Nothing meets" in (tmp_path / "a.html").read_text()
+
+
+PRICES = "date: 2026-01-01\nsource: our own racks\nprice_per_hour_usd: {l40s: 9.0, h100: 1.0}\n"
+
+
+def test_prices_of_ones_own_decide_and_are_told(windtunnel: Any, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    asked = [*ASKED, "--ttft", "500ms", "--gpu", "l40s", "--gpu", "h100-sxm", "--tensor-parallel", "1",
+             "--max-replicas", "4", "--jobs", "1"]  # fmt: skip
+    answer = windtunnel(*asked, "--prices", "prices.yaml", "--out", "a.json")
+
+    assert answer.returncode == 0, answer.stderr
+    assert "Prices as of 2026-01-01: our own racks." in " ".join(answer.stdout.split())
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["best"]["settings"]["gpu"] == "h100-sxm"
+    assert found["best"]["price"] == found["best"]["replicas"] * 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("date: 2026-01-01\n", "the key 'source' is missing"),
+        (PRICES.replace("9.0", "-1"), "price_per_hour_usd.l40s: -1: expected dollars an hour"),
+        (PRICES.replace("h100", "h10"), "unknown GPU 'h10'; nearest: "),
+        ("a: [", "this is not YAML"),
+    ],
+)
+def test_prices_that_are_none_are_told(windtunnel: Any, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "prices.yaml").write_text(text)
+    answer = windtunnel("plan", "first_flight", "--prices", "prices.yaml")
+
+    assert answer.returncode == 2
+    assert told in " ".join(answer.stderr.split())
+    assert "Traceback" not in answer.stderr

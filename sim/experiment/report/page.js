@@ -166,17 +166,27 @@ function drawErrors() {
 }
 
 function drawFrontier() {
-  if (!drawn.frontier) return;
-  const options = [...new Set(drawn.frontier.map((one) => one.option))], stroke = (i) => series()[i % 6];
+  if (!drawn.frontier || !drawn.frontier.length) return;
+  const options = [...new Set(drawn.frontier.map((one) => one.option))], stroke = (i) => series()[i % 6], dash = (i) => ["solid", "dot", "dash"][Math.floor(i / 6) % 3];
   const of = (option) => drawn.frontier.filter((one) => one.option === option);
-  const marker = (points, i) => ({ size: points.map((one) => one.best ? 15 : 9), symbol: points.map((one) => one.best ? "star" : one.meets ? "circle" : "x-thin-open"), color: stroke(i), line: { width: points.map((one) => one.meets ? 0 : 2), color: stroke(i) } });
+  const fade = (one) => one.best || one.meets ? 1 : 0.55;
+  const marker = (points, i) => ({ size: points.map((one) => one.best ? 17 : 9), opacity: points.map(fade), symbol: points.map((one) => one.best ? "star" : one.meets ? "circle" : "x-thin-open"), color: stroke(i), line: { width: points.map((one) => one.meets ? 0 : 2), color: stroke(i) } });
   const text = (points) => points.map((one) => `${one.replicas} × ${one.option}`);
-  const cost = options.map((option, i) => { const p = of(option); return { type: "scatter", mode: "lines+markers", name: option, x: p.map((one) => one.price), y: p.map((one) => one.share), text: text(p), hovertemplate: "%{text}<br>%{x:.4g} → %{y:.2%}<extra></extra>", line: { color: stroke(i), width: 1.2 }, marker: marker(p, i) }; });
+  const unit = drawn.priced ? "$ an hour" : "GPUs", asked = Math.max(...Object.values(drawn.targets));
+  const cost = options.map((option, i) => { const p = of(option); return { type: "scatter", mode: "lines+markers", name: option, legendgroup: option, x: p.map((one) => one.price), y: p.map((one) => one.share), text: text(p), hovertemplate: `%{text}<br>%{x:.4g} ${unit} → %{y:.2%}<extra></extra>`, line: { color: stroke(i), width: 1.1, dash: dash(i) }, marker: marker(p, i) }; });
+  const bounds = options.map((option, i) => ({ type: "scatter", mode: "markers", name: "a perfect system", legendgroup: option, showlegend: false, x: [of(option)[0].perfect], y: [asked], hovertemplate: `a perfect system on ${option}<br>%{x:.4g} ${unit}<extra></extra>`, marker: { size: 9, symbol: "diamond-open", color: stroke(i), line: { width: 1.6, color: stroke(i) } } }));
   const speed = options.map((option, i) => { const p = of(option); return { type: "scatter", mode: "markers", name: option, x: p.map((one) => one.per_user), y: p.map((one) => one.per_gpu), text: text(p), hovertemplate: "%{text}<br>%{x:.3g} tokens/s for a user<br>%{y:.4g} tokens/s per GPU<extra></extra>", marker: marker(p, i) }; });
   const shapes = [...new Set(Object.values(drawn.targets))].map((target) => ({ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: target, y1: target, line: { color: color("soft"), width: 1.2, dash: "dot" } }));
   const title = (text) => ({ title: { text, font: { color: color("soft"), size: 12 } } });
-  draw("frontier-cost", cost, { xaxis: axis({ ...title(drawn.priced ? "$ an hour" : "GPUs"), rangemode: "tozero" }), yaxis: axis({ tickformat: ".0%", range: [Math.min(0.9, ...drawn.frontier.map((one) => one.share)) - 0.03, 1.02] }), shapes, hovermode: "closest", showlegend: options.length > 1 });
-  draw("frontier-speed", speed, { xaxis: axis({ ...title("tokens/s for a user"), rangemode: "tozero" }), yaxis: axis({ ...title("tokens/s per GPU"), rangemode: "tozero" }), hovermode: "closest", showlegend: false });
+  const legend = { orientation: "h", x: 0, y: -0.27, yanchor: "top", font: { size: 11.5 }, entrywidth: 24 + 6.6 * Math.max(...options.map((option) => option.length)) };
+  draw("frontier-cost", [...cost, ...bounds], { xaxis: axis({ ...title(unit), rangemode: "tozero" }), yaxis: axis({ tickformat: ".0%", range: [-0.03, 1.06] }), shapes, hovermode: "closest", showlegend: options.length > 1, legend });
+  draw("frontier-speed", [...speed, pareto()], { xaxis: axis({ ...title("tokens/s for a user"), rangemode: "tozero" }), yaxis: axis({ ...title("tokens/s per GPU"), rangemode: "tozero" }), hovermode: "closest", showlegend: false });
+}
+
+function pareto() {
+  const met = drawn.frontier.filter((one) => one.meets), better = (a, b) => a.per_user >= b.per_user && a.per_gpu >= b.per_gpu && (a.per_user > b.per_user || a.per_gpu > b.per_gpu);
+  const edge = met.filter((one) => !met.some((other) => better(other, one))).sort((a, b) => a.per_user - b.per_user);
+  return { type: "scatter", mode: "lines", x: edge.map((one) => one.per_user), y: edge.map((one) => one.per_gpu), line: { color: color("soft"), width: 1, dash: "dot", shape: "hv" }, hoverinfo: "skip" };
 }
 
 function drawAll() {

@@ -14,9 +14,10 @@ from sim.capacity.decide import ClassCounts
 from sim.capacity.headroom import headroom, what_breaks
 from sim.capacity.page import render_plan
 from sim.capacity.planning import plan
-from sim.capacity.probing import build, hastened
 from sim.capacity.question import Question
 from sim.capacity.search import Probe
+from sim.capacity.workloads import hastened
+from sim.experiment.generate import build_workload
 from sim.experiment.scenario import parse
 
 
@@ -54,7 +55,7 @@ def test_what_breaks_first_is_named_with_its_cause(figures: dict[str, float], ca
 
 
 def test_a_hastened_workload_has_the_same_requests_in_less_time(small_scenario: str) -> None:
-    workload = build(parse(small_scenario.format(seed=1, rate=4, cv=1.0, ttft=300, attainment=0.9)))
+    workload = build_workload(parse(small_scenario.format(seed=1, rate=4, cv=1.0, ttft=300, attainment=0.9)))
     faster = hastened(workload, 2.0)
 
     assert faster.duration_seconds == workload.duration_seconds / 2
@@ -82,7 +83,7 @@ def test_the_page_tells_the_answer_and_draws_what_was_flown_without_asking_the_n
     html = render_plan(answer)
     page = Page(html)
 
-    assert answer.best is not None
+    assert answer.choice is not None
     assert answer.sentence in html
     assert answer.headroom_sentence in html
     assert {"frontier-cost", "frontier-speed", "candidates"} <= page.ids
@@ -91,7 +92,7 @@ def test_the_page_tells_the_answer_and_draws_what_was_flown_without_asking_the_n
     assert match is not None
     points = json.loads(match[1])["frontier"]
     assert len(points) == len(answer.rows())
-    assert [point["replicas"] for point in points if point["best"]] == [answer.best.candidate.replicas]
+    assert [point["replicas"] for point in points if point["best"]] == [answer.choice.candidates[0].replicas]
     assert render_plan(answer) == html
 
 
@@ -115,7 +116,7 @@ def asked(**changes: object) -> Question:
 
 def test_a_question_becomes_the_scenario_that_it_says() -> None:
     loaded = parse(asked().scenario())
-    scenario, workload = loaded.scenario, build(loaded)
+    scenario, workload = loaded.scenario, build_workload(loaded)
 
     assert scenario.name == "plan-llama-3-1-8b-instruct"
     assert scenario.workload.classes[0].slo.ttft == 0.5
