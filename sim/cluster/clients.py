@@ -27,7 +27,7 @@ class Entry(Protocol):
         """Give each request with when something must first be decided about it, and in whose turn."""
 
     def entrance(self) -> Callable[[WorkloadRequest], Call | None]:
-        """Give who decides it, at that time."""
+        """Give who decides it, at that time; what it gives back must be given back or put on the agenda."""
 
     def leave(self, request: WorkloadRequest) -> None:
         """Its client has gone; called as the client hangs up."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.cluster.agenda import Call
 from sim.cluster.clients import TIMEOUT_STATUS, Entry
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.recorder import CANCELLED, TIMED_OUT, Recorder
@@ -83,9 +84,8 @@ class PersistentClients:
         if request.deadline_seconds is not None:
             clock.call_at(now + request.deadline_seconds, Turn.LEAVE + index, self._on_patience, request)
 
-    def _on_entry(self, request: WorkloadRequest) -> None:
-        if not self._recorder.status[request.index]:
-            self._enter(request)
+    def _on_entry(self, request: WorkloadRequest) -> Call | None:
+        return None if self._recorder.status[request.index] else self._enter(request)
 
     def _on_patience(self, request: WorkloadRequest) -> None:
         """Hang up, unless the first token is there."""
