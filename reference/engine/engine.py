@@ -346,7 +346,8 @@ class Engine:
             batch = scheduler.batch
             num = batch.num_sequences
             timer = self._timer
-            plan.begin(tick, steps, timer.decode(num, batch.context_tokens), timer.slope * num)
+            context = self._skewed() if timer.skew else batch.context_tokens
+            plan.begin(tick, steps, timer.decode(num, context), timer.slope * num)
 
     def _note_preempted(self) -> None:
         for sequence in self._scheduler.preempted:
@@ -357,8 +358,9 @@ class Engine:
         scheduler = self._scheduler
         batch = scheduler.batch
         num = batch.num_sequences
+        context = self._skewed() if self._timer.skew else batch.context_tokens
         if not scheduler.prefills:
-            self._plan.begin(self._plan.start, 1, self._timer.decode(num, batch.context_tokens), 0)
+            self._plan.begin(self._plan.start, 1, self._timer.decode(num, context), 0)
             return
         tokens = 0
         pairs = 0.0
@@ -366,8 +368,18 @@ class Engine:
             tokens += chunk
             pairs += chunk * (sequence.computed + 0.5 * chunk)
         num_sequences = num + len(scheduler.prefills)
-        ticks = self._timer.mixed(num_sequences, num + tokens, batch.context_tokens, tokens, pairs)
+        ticks = self._timer.mixed(num_sequences, num + tokens, context, tokens, pairs)
         self._plan.begin(self._plan.start, 1, ticks, 0)
+
+    def _skewed(self) -> int:
+        """Give the batch's context as attention feels it, when the longest sequence holds up the others."""
+        scheduler = self._scheduler
+        batch = scheduler.batch
+        longest = 0
+        for sequence in scheduler.running:
+            if sequence.state is DECODING:
+                longest = max(longest, sequence.offset + batch.step)
+        return batch.context_tokens + round(self._timer.skew * (longest * batch.num_sequences - batch.context_tokens))
 
     def _leap(self, steps: int) -> None:
         """Take `steps` whole steps of the plan, fewer than all; the next one has begun then."""

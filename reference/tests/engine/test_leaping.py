@@ -80,11 +80,12 @@ def traces(draw: st.DrawFn, rules: str | None = None) -> Trace:
         "rules": rules,
         "chunked_prefill": draw(st.sampled_from([None, True])),
     }
-    cost = StepCost.linear(
-        draw(st.sampled_from([0.004, 0.01, 0.0123456789])),
-        draw(st.sampled_from([0.0, 1e-5, 3.3e-4])),
-        draw(st.sampled_from([0.0, 1e-4])),
-        draw(st.sampled_from([0.0, 5e-8, 1e-5, 7.7e-4])),
+    cost = StepCost(
+        overhead=draw(st.sampled_from([0.004, 0.01, 0.0123456789])),
+        per_prefill_token=draw(st.sampled_from([0.0, 1e-5, 3.3e-4])),
+        per_sequence=draw(st.sampled_from([0.0, 1e-4])),
+        per_context_token=draw(st.sampled_from([0.0, 5e-8, 1e-5, 7.7e-4])),
+        context_skew=draw(st.sampled_from([0.0, 0.0, 0.0543, 1.0])),
     )
     num_calls = draw(st.integers(1, 50))
     return Trace(settings, cost, tuple(draw(st.lists(calls(), min_size=num_calls, max_size=num_calls))))
