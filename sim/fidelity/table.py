@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sim.fidelity.layer_runs import LayerResult
+from sim.fidelity.saturation import Saturation
 from sim.fidelity.scoreboard import BARS, MEASURES, Line, Ranking, Scoreboard, Summary
 
 MEAN_BAR: Final = 0.02
@@ -26,6 +27,17 @@ out*). `bare`: operator times alone. `AIC`: AIConfigurator's own prediction of t
 the tokens that follow, measured and predicted alike.
 """
 
+SKEW: Final = """\
+Attention's closed form is fitted up to the context that the card's KV cache holds. Where a card's profile says how much
+attention waits for the longest sequence of a batch (RTX PRO 6000: 0.0543, RTX 4090: not measured), a step does. Without
+that, the RTX PRO 6000's mean TTFT is 12 % too short; with the other card's figure, the RTX 4090's 3 % too long.
+"""
+
+LOADS: Final = """\
+BurstGPT's logs of vLLM: 500 conversations with Llama-3.2-1B, played at four speeds. Step cost and answers' lengths,
+which the logs do not hold, are read off the lightest run (see `sim.fidelity.saturation`). Only the shape counts.
+"""
+
 WHY: Final = """\
 **Where a bar is missed, why**
 
@@ -40,7 +52,7 @@ WHY: Final = """\
 """
 
 
-def markdown(board: Scoreboard, runs: Sequence[LayerResult]) -> str:
+def markdown(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation]) -> str:
     """Write the scoreboard for reading."""
     total, missing = len(board.scored), sum(board.left_out.values())
     parts = [
@@ -60,6 +72,10 @@ def markdown(board: Scoreboard, runs: Sequence[LayerResult]) -> str:
         "line of a card has host time per step that carries a prompt, fitted on the first fifth of the requests and "
         "judged on the others.\n",
         _runs(runs),
+        SKEW,
+        "## Rising load, on a GPU that is not named\n",
+        LOADS,
+        _loads(loads),
         "## Peers\n",
         "| | on | error |\n|---|---|---|\n" + "".join(f"| {' | '.join(peer)} |\n" for peer in PEERS),
         WHY,
@@ -67,7 +83,7 @@ def markdown(board: Scoreboard, runs: Sequence[LayerResult]) -> str:
     return "\n".join(parts)
 
 
-def as_json(board: Scoreboard, runs: Sequence[LayerResult]) -> dict[str, Any]:
+def as_json(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation]) -> dict[str, Any]:
     """Give the scoreboard's figures as JSON values, rounded to what matters."""
     return {
         "left_out": dict(board.left_out),
@@ -90,6 +106,15 @@ def as_json(board: Scoreboard, runs: Sequence[LayerResult]) -> dict[str, Any]:
                 "errors": {m: {at: round(error, 4) for at, error in of.items()} for m, of in run.errors.items()},
             }
             for run in runs
+        ],
+        "rising_load": [
+            {
+                "speed": load.speed,
+                "per_second": round(load.per_second, 2),
+                "fitted": load.is_fitted,
+                "errors": {measure: round(load.error(measure), 4) for measure in load.seconds},
+            }
+            for load in loads
         ],
     }
 
@@ -145,6 +170,24 @@ def _runs(runs: Sequence[LayerResult]) -> str:
         + " | ".join(f"{run.errors[m]['mean']:+.1%} / {run.errors[m]['p99']:+.1%}" for m in MEASURES)
         + f" | {'met' if meets(run) else 'missed'} |\n"
         for run in runs
+    )
+
+
+def _loads(loads: Sequence[Saturation]) -> str:
+    head = "| sent per second | mean TTFT | predicted | mean E2E | predicted | last token at | predicted | |\n"
+    return (
+        head
+        + "|---" * 8
+        + "|\n"
+        + "".join(
+            f"| {load.per_second:.1f} | "
+            + " | ".join(
+                f"{load.seconds[measure][0]:.3g} s | {load.seconds[measure][1]:.3g} s ({load.error(measure):+.0%})"
+                for measure in ("ttft", "e2e", "all")
+            )
+            + f" | {'fitted' if load.is_fitted else 'predicted'} |\n"
+            for load in loads
+        )
     )
 
 

@@ -79,7 +79,7 @@ def test_the_committed_table_is_what_comes_of_flying_again() -> None:
     chosen = [row for row in ROWS if row.group[:3] == FLOWN_AGAIN]
     board = score(chosen, shipped())
 
-    groups = [line for line in as_json(board, [])["lines"] if line["what"].startswith(" ".join(FLOWN_AGAIN))]
+    groups = [line for line in as_json(board, [], [])["lines"] if line["what"].startswith(" ".join(FLOWN_AGAIN))]
     assert groups
     for line in groups:
         [known] = [one for one in committed["lines"] if one["what"] == line["what"]]
