@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass, field, fields, replace
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,21 @@ class Fit:
     misfit: float = 0.0
 
 
+class Carried(NamedTuple):
+    """Which scales a group that is predicted from other models takes from them; those it does not are 1."""
+
+    decode: bool = True
+    prefill: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """All that was fitted, and what held-out groups carry of it (`sim.fidelity.carrying`): both scales, if not said."""
+
+    by_group: Mapping[Group, Sequence[Fit]]
+    carried: Mapping[Group, Carried] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
     """A held-out group's correction and drive: from whom, and how they are related."""
@@ -92,13 +107,14 @@ GPU: Final = "GPU"
 MODEL: Final = "model"
 
 
-def inherited(group: Group, fitted: Mapping[Group, Sequence[Fit]]) -> Inherited:
+def inherited(group: Group, fits: Fits) -> Inherited:
     """Give what a group's relatives say about it: the drive that fits them best, the median of each number under it.
 
     Raises:
         KeyError: the group has no relative at all.
     """
     engine, _, family, harness = group
+    fitted = fits.by_group
     others = sorted(other for other in fitted if other != group and other[0] == engine)
     twins = [other for other in others if other[2] == family and other[3] == harness]
     if twins:
@@ -107,7 +123,10 @@ def inherited(group: Group, fitted: Mapping[Group, Sequence[Fit]]) -> Inherited:
     near = [other for other in strangers if other[3] == harness] or strangers
     if not near:
         raise KeyError(f"{group}: no other group of this engine was fitted")
-    return _heritage(near, fitted, MODEL)
+    found = _heritage(near, fitted, MODEL)
+    carried = fits.carried.get(group, Carried())
+    left = {scale: 1.0 for scale, is_carried in carried._asdict().items() if not is_carried}
+    return replace(found, correction=replace(found.correction, **left))
 
 
 def _heritage(relatives: Sequence[Group], fitted: Mapping[Group, Sequence[Fit]], held_out: str) -> Inherited:
@@ -128,4 +147,4 @@ def _middle(corrections: Sequence[Correction]) -> Correction:
     return Correction(**{name: float(np.median([getattr(one, name) for one in corrections])) for name in NAMES})
 
 
-NAMES: Final = tuple(field.name for field in fields(Correction))
+NAMES: Final = tuple(entry.name for entry in fields(Correction))

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.engine import StepCost
-from sim.fidelity.correction import GRAPHED_TOKENS, Correction, Drive, Fit, inherited
-from sim.fidelity.fitting import shipped
+from sim.fidelity.carrying import carried
+from sim.fidelity.correction import GRAPHED_TOKENS, Carried, Correction, Drive, Fit, Fits, inherited
+from sim.fidelity.fitting import by_group, shipped
 from sim.fidelity.rows import read_rows
 from sim.hardware.profile import Profile, shipped_profiles
 
@@ -27,13 +28,13 @@ fits = st.lists(
 def test_a_groups_own_fit_has_no_say_in_its_prediction(group, fitted, own) -> None:
     without = {other: fits for other, fits in fitted.items() if other != group}
     try:
-        expected = inherited(group, without)
+        expected = inherited(group, Fits(without))
     except KeyError:
         with pytest.raises(KeyError, match="no other group of this engine"):
-            inherited(group, {**without, group: own})
+            inherited(group, Fits({**without, group: own}))
         return
 
-    found = inherited(group, {**without, group: own})
+    found = inherited(group, Fits({**without, group: own}))
 
     assert found == expected
     assert group not in found.relatives
@@ -53,10 +54,28 @@ def test_an_unknown_harness_is_taken_to_drive_as_fits_the_relatives_best() -> No
 
     held_out = ("trt", "h100", "a", "unpublished")
     others = {("trt", "h100", name, "unpublished"): fitted(1.0, (0.5, 0.1)) for name in ("b", "c")}
-    found = inherited(held_out, {**others, held_out: fitted(0.5, (0.0, 9.0))})
+    found = inherited(held_out, Fits({**others, held_out: fitted(0.5, (0.0, 9.0))}))
 
     assert found.drive == Drive(6, 4096), "the group's own misfit would have chosen the other"
     assert found.correction.decode == 2.0
+
+
+def test_scales_that_are_not_carried_are_those_of_the_tables_and_host_time_is_always_carried() -> None:
+    fit = Fit(correction=Correction(decode=2.0, prefill=3.0, overhead=0.004))
+    fitted = {("trt", "h100", "b", "published"): (fit,)}
+    held_out = ("trt", "h100", "a", "published")
+
+    found = inherited(held_out, Fits(fitted, {held_out: Carried(decode=True, prefill=False)}))
+
+    assert found.correction == Correction(decode=2.0, prefill=1.0, overhead=0.004)
+
+
+def test_what_is_carried_is_told_by_relatives_alone() -> None:
+    fits = shipped()
+    group = ("vllm", "h100-sxm", "Qwen3-32B", "unpublished")
+    others = {other: members for other, members in by_group(read_rows()[0]).items() if other != group}
+
+    assert carried(group, fits, others) == fits.carried[group]
 
 
 def test_every_shipped_row_is_predicted_by_others() -> None:
