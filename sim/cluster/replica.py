@@ -15,7 +15,7 @@ from typing import Protocol
 
 from reference.engine.engine import Engine
 from reference.engine.sequence import Event, Rejected, Sequence
-from reference.policy.view import Observation
+from reference.policy.view import Observation, from_fields
 from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 
@@ -138,9 +138,8 @@ class Replica:
     def observe(self) -> Observation:
         """Read what a scrape reports now."""
         now = self._agenda.now
-        self.pass_time(now)
-        engine = self.engine
-        return Observation(now, engine.num_running, engine.num_waiting, engine.kv_usage)
+        running, waiting, kv_usage = self.engine.gauges(now)
+        return from_fields(Observation, (now, running, waiting, kv_usage))
 
     def pass_time(self, now: float) -> None:
         """Bring the engine up to now and tell the router what became visible."""

@@ -349,9 +349,10 @@ class Router:
     def _scrape(self, now: float) -> None:
         """Read the gauges of every endpoint that can be reached; the router has them a hop later."""
         read: list[tuple[Desk, str, Observation]] = []
+        desks = self._desks
         for name, replica in self._fleet.by_name.items():
-            desk = self._desk_of(replica)
-            if name in desk.admitted and _answers(replica, now):
+            desk = desks[replica.model]
+            if name in desk.admitted and replica.is_ready and now >= replica.wire.whole_at:
                 read.append((desk, name, replica.observe()))
         if read:
             self._agenda.call_at(now + self._hop, Turn.OBSERVE, self._on_observed, read)
@@ -359,17 +360,20 @@ class Router:
     def _on_observed(self, read: list[tuple[Desk, str, Observation]]) -> None:
         now = self._agenda.now
         for desk, name, observation in read:
-            self._act(desk, desk.pool.observe(name, observation, now), now)
+            actions = desk.pool.observe(name, observation, now)
+            if actions:
+                self._act(desk, actions, now)
 
     def _check_health(self, now: float) -> None:
         """Admit who answers and is not an endpoint yet, remove who is one and does not answer."""
+        desks = self._desks
         for name, replica in self._fleet.by_name.items():
-            desk = self._desk_of(replica)
-            answers = _answers(replica, now)
-            if answers and name not in desk.admitted and replica not in self._draining:
-                desk.admitted.add(name)
-                self._act(desk, desk.pool.add_endpoint(name, now), now)
-            elif not answers and name in desk.admitted:
+            desk = desks[replica.model]
+            if replica.is_ready and now >= replica.wire.whole_at:
+                if name not in desk.admitted and replica not in self._draining:
+                    desk.admitted.add(name)
+                    self._act(desk, desk.pool.add_endpoint(name, now), now)
+            elif name in desk.admitted:
                 desk.admitted.discard(name)
                 self._act(desk, desk.pool.remove_endpoint(name, now), now)
 
@@ -385,7 +389,3 @@ class Router:
 
     def _desk_of(self, replica: Replica) -> Desk:
         return self._desks[replica.model]
-
-
-def _answers(replica: Replica, now: float) -> bool:
-    return replica.is_ready and now >= replica.wire.whole_at

@@ -45,11 +45,11 @@ class Sampler:
         self.instants.append(now)
         for replica in self._fleet.by_name.values():
             if replica.is_ready:
-                replica.pass_time(now)
-                engine, component = replica.engine, replica.component
-                add((now, component, "running", float(engine.num_running)))
-                add((now, component, "queue_depth", float(engine.num_waiting)))
-                add((now, component, "kv_usage", engine.kv_usage))
+                running, waiting, kv_usage = replica.engine.gauges(now)
+                component = replica.component
+                add((now, component, "running", float(running)))
+                add((now, component, "queue_depth", float(waiting)))
+                add((now, component, "kv_usage", kv_usage))
         for squad in self._fleet.squads:
             add((now, squad.component, "ready", float(squad.num_ready)))
         add((now, "router", "queue", float(self._router.num_queued)))
