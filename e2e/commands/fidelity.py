@@ -22,8 +22,8 @@ def fidelity(
 ) -> None:
     """Predict every measured row without having been fitted to it, and tell the errors.
 
-    The rows are benchmark runs of vLLM and TensorRT-LLM on H100 and H200, and whole runs of vLLM on two workstation
-    cards. Whole groups (a model on a GPU) are held out, never random rows.
+    The rows are benchmark runs of vLLM and TensorRT-LLM on H100 and H200, whole runs of vLLM on two workstation cards,
+    and one replica under rising load. Whole groups (a model on a GPU) are held out, never random rows.
 
     windtunnel fidelity
 
@@ -36,6 +36,7 @@ def fidelity(
     from sim.fidelity import fitting
     from sim.fidelity.layer_runs import RUNS, results
     from sim.fidelity.rows import read_rows
+    from sim.fidelity.saturation import saturations
     from sim.fidelity.scoreboard import score
     from sim.fidelity.table import as_json, markdown
 
@@ -62,12 +63,13 @@ def fidelity(
     with shown(f"{len(chosen)} rows") as share:
         board = score(chosen, corrections, left_out, lambda done: share(done / len(chosen)))
         runs = [result for run in RUNS for result in results(run)] if only is None else []
-    text = markdown(board, runs)
+        loads = saturations() if only is None else ()
+    text = markdown(board, runs, loads)
     if out is None:
         Console().print(Markdown(text))
         return
     _put(out / "FIDELITY.md", text)
-    _put(out / "fidelity.json", json.dumps(as_json(board, runs), indent=1) + "\n")
+    _put(out / "fidelity.json", json.dumps(as_json(board, runs, loads), indent=1) + "\n")
     progress.print(f"wrote {out / 'FIDELITY.md'} and {out / 'fidelity.json'}", highlight=False)
 
 

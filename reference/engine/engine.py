@@ -359,7 +359,7 @@ class Engine:
             return
         batch = self._scheduler.batch
         num = batch.num_sequences
-        context = batch.context_tokens + num * self._plan.steps
+        context = (self._skewed() if self._timer.skew else batch.context_tokens) + num * self._plan.steps
         self._foreseen = self._timer.mixed(num + 1, num + target, context, target, 0.5 * target * target)
 
     def _begin(self, tick: int) -> None:
@@ -386,11 +386,12 @@ class Engine:
             batch = scheduler.batch
             num = batch.num_sequences
             timer = self._timer
+            context = self._skewed() if timer.skew else batch.context_tokens
             slope, fixed = timer.slope, timer.fixed
             if num < len(fixed):
-                first = fixed[num] + slope * batch.context_tokens
+                first = fixed[num] + slope * context
             else:
-                first = timer.decode(num, batch.context_tokens)
+                first = timer.decode(num, context)
             growth = slope * num
             plan.start = tick
             plan.steps = steps
@@ -407,8 +408,9 @@ class Engine:
         scheduler = self._scheduler
         batch = scheduler.batch
         num = batch.num_sequences
+        context = self._skewed() if self._timer.skew else batch.context_tokens
         if not scheduler.prefills:
-            self._plan.begin(self._plan.start, 1, self._timer.decode(num, batch.context_tokens), 0)
+            self._plan.begin(self._plan.start, 1, self._timer.decode(num, context), 0)
             return
         tokens = 0
         pairs = 0.0
@@ -416,8 +418,18 @@ class Engine:
             tokens += chunk
             pairs += chunk * (sequence.computed + 0.5 * chunk)
         num_sequences = num + len(scheduler.prefills)
-        ticks = self._timer.mixed(num_sequences, num + tokens, batch.context_tokens, tokens, pairs)
+        ticks = self._timer.mixed(num_sequences, num + tokens, context, tokens, pairs)
         self._plan.begin(self._plan.start, 1, ticks, 0)
+
+    def _skewed(self) -> int:
+        """Give the batch's context as attention feels it, when the longest sequence holds up the others."""
+        scheduler = self._scheduler
+        batch = scheduler.batch
+        longest = 0
+        for sequence in scheduler.running:
+            if sequence.state is DECODING:
+                longest = max(longest, sequence.offset + batch.step)
+        return batch.context_tokens + round(self._timer.skew * (longest * batch.num_sequences - batch.context_tokens))
 
     def _leap(self, steps: int) -> None:
         """Take `steps` whole steps of the plan, fewer than all; the next one has begun then."""

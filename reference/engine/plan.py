@@ -75,10 +75,11 @@ class Plan:
 class StepTimer:
     """Step times in ticks, for a replica that may be slower than it should by a factor."""
 
-    __slots__ = ("_cost", "_factor", "fixed", "slope")
+    __slots__ = ("_cost", "_factor", "fixed", "skew", "slope")
 
     def __init__(self, cost: StepCost) -> None:
         self._cost = cost
+        self.skew = cost.context_skew
         self.set_factor(1.0)
 
     def set_factor(self, factor: float) -> None:

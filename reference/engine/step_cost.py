@@ -5,12 +5,14 @@ seconds = overhead
         + per_prefill_token · P                 P: prompt tokens among them
         + per_sequence · B                      B: sequences in the step
         + sequence_seconds(B)                   piecewise linear
-        + per_context_token · S                 S: tokens attended to by all decoding sequences together
+        + per_context_token · S                 S: tokens attended to by all decoding sequences together, and
+                                                context_skew · (B · the longest of them − S) more
         + per_prefill_pair · Σ q·(c + q/2)      q: chunk of a prompt, c: tokens computed before it
         + mixed_overhead + mixed_context · S    only in a step with P > 0: it runs outside the decode graph, and its
                                                 attention kernel is another
 
-For a batch that only decodes this is affine in S, which is what lets the engine leap. Time is counted in ticks of
+For a batch that only decodes this is affine in S, which is what lets the engine leap; what the longest sequence adds
+stays the same while a batch does, because all of it grow by a token a step. Time is counted in ticks of
 2**-36 s (15 ps): step times are whole ticks, so sums are exact and k steps at once equal k single steps bit for bit;
 up to 2**17 s (36 hours) a tick count is exact as a float, too.
 """
@@ -46,6 +48,8 @@ class StepCost:
     """Knots (sequences, seconds), read as those of `token_seconds`."""
     mixed_overhead: float = 0.0
     mixed_context: float = 0.0
+    context_skew: float = 0.0
+    """How far a step waits for its longest sequence, 0 to 1: at 1 all cost as much as the longest one."""
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:
@@ -127,6 +131,7 @@ _NUMBERS: Final = (
     "per_prefill_pair",
     "mixed_overhead",
     "mixed_context",
+    "context_skew",
 )
 
 

@@ -8,7 +8,7 @@ bend the others. Weak priors (scale 1, no overhead) decide what the rows of a gr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,11 +16,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from sim.fidelity.correction import NAMES, Correction, Group
+from sim.fidelity.carrying import all_carried
+from sim.fidelity.correction import NAMES, Carried, Correction, Drive, Fit, Fits, Group
+from sim.fidelity.harness import drives_of
 from sim.fidelity.prediction import predict
 from sim.fidelity.rows import Row
 
 FILE: Final = "corrections.yaml"
+KEYS: Final = ("engine", "gpu", "family", "harness")
 MOST_ROWS: Final = 24
 """Of a group that are flown to fit it, spread evenly over its rows in order of load; more rows hardly change a fit."""
 FEWEST_ROWS: Final = 10
@@ -46,8 +49,8 @@ def by_group(rows: Iterable[Row]) -> dict[Group, list[Row]]:
     return dict(sorted(groups.items()))
 
 
-def fit(rows: Sequence[Row]) -> Correction:
-    """Fit one correction to rows of one group."""
+def fit(rows: Sequence[Row], drive: Drive) -> Fit:
+    """Fit one correction to rows of one group, driven so."""
     from scipy.optimize import least_squares
 
     few = [row for row in rows if row.concurrency <= MOST_IN_FLIGHT]
@@ -57,7 +60,7 @@ def fit(rows: Sequence[Row]) -> Correction:
         correction = _correction(at)
         found: list[float] = []
         for row in chosen:
-            predicted = predict(row, correction)
+            predicted = predict(row, correction, drive)
             found += [np.log(predicted.ttft / row.ttft), np.log(predicted.tpot / row.tpot)]
         priors = [at[0] / PRIOR_LOG_SCALE, at[1] / PRIOR_LOG_SCALE, at[2] / PRIOR_OVERHEAD, at[3] / PRIOR_REQUEST]
         return np.array([*found, *(0.1 * prior for prior in priors)])
@@ -72,52 +75,70 @@ def fit(rows: Sequence[Row]) -> Correction:
         f_scale=0.1,
         max_nfev=12,
     )
-    return _correction(solution.x)
+    return Fit(correction=_correction(solution.x), drive=drive, misfit=float(solution.cost) / len(chosen))
 
 
-def fit_all(rows: Iterable[Row], told: Callable[[Group, Correction], None]) -> dict[Group, Correction]:
-    """Fit every group that has rows enough."""
-    found: dict[Group, Correction] = {}
-    for group, members in by_group(rows).items():
+def fit_all(rows: Iterable[Row], told: Callable[[Group, Fit], None]) -> Fits:
+    """Fit every group that has rows enough, under each drive of its harness; then choose what is carried."""
+    found: dict[Group, tuple[Fit, ...]] = {}
+    groups = by_group(rows)
+    for group, members in groups.items():
         if len(members) < FEWEST_ROWS:
             continue
-        found[group] = fit(members)
-        told(group, found[group])
-    return found
+        fits = []
+        for drive in drives_of(members[0].harness):
+            fits.append(fit(members, drive))
+            told(group, fits[-1])
+        found[group] = tuple(fits)
+    return Fits(found, all_carried(Fits(found), groups))
 
 
-def write(found: dict[Group, Correction], path: Path) -> None:
+def write(found: Fits, path: Path) -> None:
     """Write corrections as YAML."""
     import yaml
 
     head = (
         "# What operator times leave out, fitted to the rows of each group (sim/fidelity/fitting.py). No group is\n"
-        "# predicted with its own line. Scales are ratios to the operator times, the others are seconds.\n"
+        "# predicted with its own lines. Scales are ratios to the operator times, the others are seconds.\n"
+        "# What a harness did that is not published is told by its relatives' smallest misfit. `carried`: which\n"
+        "# scales a group takes that is predicted from other models (sim/fidelity/carrying.py).\n"
     )
     entries = [
         {
-            **dict(zip(("engine", "gpu", "family", "harness"), group, strict=True)),
-            **{name: float(f"{getattr(correction, name):.4g}") for name in NAMES},
+            **dict(zip(KEYS, group, strict=True)),
+            "requests_per_client": fit.drive.requests_per_client,
+            "budget": fit.drive.budget,
+            **{name: float(f"{getattr(fit.correction, name):.4g}") for name in NAMES},
+            "misfit": float(f"{fit.misfit:.4g}"),
         }
-        for group, correction in found.items()
+        for group, fits in found.by_group.items()
+        for fit in fits
     ]
-    text = yaml.dump({"corrections": entries}, sort_keys=False, width=4000)
+    carried = [{**dict(zip(KEYS, group, strict=True)), **choice._asdict()} for group, choice in found.carried.items()]
+    text = yaml.dump({"corrections": entries, "carried": carried}, sort_keys=False, width=4000)
     path.write_text(head + text, encoding="utf-8")
 
 
 @cache
-def shipped() -> dict[Group, Correction]:
+def shipped() -> Fits:
     """Read the corrections that come with the package."""
     import yaml
 
     text = resources.files(__package__).joinpath(f"data/{FILE}").read_text(encoding="utf-8")
-    entries: list[dict[str, Any]] = yaml.safe_load(text)["corrections"]
-    return {
-        (entry["engine"], entry["gpu"], entry["family"], entry["harness"]): Correction(
-            **{name: entry[name] for name in NAMES}
+    told: dict[str, list[dict[str, Any]]] = yaml.safe_load(text)
+    found: dict[Group, tuple[Fit, ...]] = defaultdict(tuple)
+    for entry in told["corrections"]:
+        fit = Fit(
+            correction=Correction(**{name: entry[name] for name in NAMES}),
+            drive=Drive(entry["requests_per_client"], entry["budget"]),
+            misfit=entry["misfit"],
         )
-        for entry in entries
-    }
+        found[_group(entry)] += (fit,)
+    return Fits(dict(found), {_group(entry): Carried(entry["decode"], entry["prefill"]) for entry in told["carried"]})
+
+
+def _group(entry: Mapping[str, str]) -> Group:
+    return entry["engine"], entry["gpu"], entry["family"], entry["harness"]
 
 
 def _correction(at: np.ndarray) -> Correction:

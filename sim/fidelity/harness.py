@@ -3,7 +3,7 @@
 The published rows come from InferenceMAX, whose client and server scripts are public: lengths are drawn evenly from
 0.8 to 1 of the nominal, each client sends ten requests, all at once at the start; vLLM runs with
 `--max-num-seqs CONCURRENCY --max-num-batched-tokens 8192` and no prefix caching, TensorRT-LLM with room for whole
-prompts. Of the others only concurrency and nominal lengths are known; the engines' defaults are assumed.
+prompts. Of the others only concurrency and nominal lengths are known; the rest is a `Drive`, read off other rows.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Final
 
 from reference.engine import EngineSettings
 from sim.fidelity.closed_loop import Loop
+from sim.fidelity.correction import Drive
 from sim.fidelity.rows import PUBLISHED, Row
 from sim.hardware import HardwareError
 from sim.hardware.profile import Profile, shipped_profiles
 
-REQUESTS_PER_CLIENT: Final = 10
 SHORTEST: Final = {PUBLISHED: 0.8}
 """Of the nominal length; 1 where nothing is known."""
-BUDGET: Final = 8192
 WHOLE_PROMPTS: Final = 16_384
 SEED: Final = 1
 BLOCK: Final = 16
@@ -28,18 +27,29 @@ STREAMED_AT_ONCE: Final = 10
 LLAMA_STREAMED_AT_ONCE: Final = 21
 
 
-def loop_of(row: Row) -> Loop:
+DRIVES: Final = tuple(Drive(requests, budget) for requests in (6, 10) for budget in (2048, 4096, 8192))
+"""What an unpublished harness may have done."""
+
+
+def drives_of(harness: str) -> tuple[Drive, ...]:
+    """Give the drives that a harness may have used: one where it is published."""
+    return (Drive(),) if harness == PUBLISHED else DRIVES
+
+
+def loop_of(row: Row, drive: Drive) -> Loop:
     """Give what the row's clients did."""
     lengths = (row.input_tokens, row.output_tokens)
-    return Loop.random(row.concurrency, lengths, SHORTEST.get(row.harness, 1.0), REQUESTS_PER_CLIENT, SEED)
+    shortest = SHORTEST.get(row.harness, 1.0)
+    return Loop.random(row.concurrency, lengths, shortest, drive.requests_per_client, SEED)
 
 
-def settings_of(row: Row, profile: Profile) -> EngineSettings:
+def settings_of(row: Row, profile: Profile, drive: Drive) -> EngineSettings:
     """Give what the row's engine was set to."""
     longest = row.input_tokens + row.output_tokens
-    budget = max(BUDGET, row.concurrency)
-    if row.engine == "trt":
-        budget = max(WHOLE_PROMPTS if row.harness == PUBLISHED else BUDGET, row.input_tokens + row.concurrency)
+    budget = max(drive.budget, row.concurrency)
+    has_whole_prompts = row.engine == "trt" and row.harness == PUBLISHED
+    if has_whole_prompts:
+        budget = max(WHOLE_PROMPTS, row.input_tokens + row.concurrency)
     room = max(profile.kv_tokens or 0, longest + BLOCK)
     return EngineSettings(
         max_num_seqs=row.concurrency,
@@ -49,6 +59,7 @@ def settings_of(row: Row, profile: Profile) -> EngineSettings:
         num_blocks=-(-room // BLOCK),
         prefix_caching=False,
         rules=row.engine,
+        chunked_prefill=not has_whole_prompts,
     )
 
 

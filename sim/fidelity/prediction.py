@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sim.fidelity.closed_loop import fly
-from sim.fidelity.correction import Correction
+from sim.fidelity.correction import Correction, Drive
 from sim.fidelity.harness import loop_of, profile_of, settings_of, tokens_before_first
 from sim.fidelity.rows import Row
 
@@ -22,7 +22,7 @@ class Predicted:
         return self.ttft + self.tpot * max(0.0, output_tokens - 1)
 
 
-def predict(row: Row, correction: Correction, *, with_streaming: bool = True) -> Predicted:
+def predict(row: Row, correction: Correction, drive: Drive, *, with_streaming: bool = True) -> Predicted:
     """Fly the row's clients against one replica.
 
     A first chunk of n tokens comes n - 1 steps later than the first token; `with_streaming` counts them.
@@ -31,7 +31,7 @@ def predict(row: Row, correction: Correction, *, with_streaming: bool = True) ->
         HardwareError: there are no operator times for the row.
     """
     profile = profile_of(row)
-    loop = replace(loop_of(row), request_seconds=correction.request_seconds)
-    times = fly(settings_of(row, profile), correction.applied_to(profile), loop)
+    loop = replace(loop_of(row, drive), request_seconds=correction.request_seconds)
+    times = fly(settings_of(row, profile, drive), correction.applied_to(profile), loop)
     waits = tokens_before_first(row) - 1 if with_streaming else 0
     return Predicted(ttft=times.mean_ttft + waits * times.mean_tpot, tpot=times.mean_tpot)

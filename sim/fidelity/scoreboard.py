@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from sim.fidelity.correction import Correction, Group, Inherited, inherited
+from sim.fidelity.correction import Correction, Drive, Fits, Group, Inherited, inherited
 from sim.fidelity.prediction import Predicted, predict
 from sim.fidelity.rows import Row
 
@@ -32,7 +32,7 @@ class Scored:
     row: Row
     ours: Predicted
     bare: Predicted
-    """Ours with operator times alone: no correction, and no first chunk of several tokens."""
+    """Ours with operator times alone: nothing fitted, and no first chunk of several tokens."""
     peer: Predicted | None
     inherited: Inherited
 
@@ -93,7 +93,7 @@ class Scoreboard:
 
 def score(
     rows: Iterable[Row],
-    corrections: Mapping[Group, Correction],
+    fits: Fits,
     left_out: Mapping[str, int] | None = None,
     told: Callable[[int], None] = lambda _: None,
 ) -> Scoreboard:
@@ -102,7 +102,7 @@ def score(
     known: dict[Group, Inherited] = {}
     for row in rows:
         if row.group not in known:
-            known[row.group] = inherited(row.group, corrections)
+            known[row.group] = inherited(row.group, fits)
         heritage = known[row.group]
         peer = None
         if row.peer_ttft is not None and row.peer_tpot is not None:
@@ -110,8 +110,8 @@ def score(
         found.append(
             Scored(
                 row=row,
-                ours=predict(row, heritage.correction),
-                bare=predict(row, Correction(), with_streaming=False),
+                ours=predict(row, heritage.correction, heritage.drive),
+                bare=predict(row, Correction(), Drive(), with_streaming=False),
                 peer=peer,
                 inherited=heritage,
             )

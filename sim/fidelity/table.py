@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sim.fidelity.layer_runs import LayerResult
+from sim.fidelity.saturation import Saturation
 from sim.fidelity.scoreboard import BARS, MEASURES, Line, Ranking, Scoreboard, Summary
 
 MEAN_BAR: Final = 0.02
@@ -22,25 +23,45 @@ LEGEND: Final = """\
 Made by `windtunnel fidelity --out`; do not edit. Errors are predicted / measured - 1 in per cent: median of absolute
 errors / 90th percentile / bias (median, signed). No row is predicted with a correction that was fitted to its own GPU
 and model: either its model was fitted on another GPU (*GPU held out*), or its engine with other models (*model held
-out*). `bare`: operator times alone. `AIC`: AIConfigurator's own prediction of the same rows. E2E is TTFT + TPOT times
-the tokens that follow, measured and predicted alike.
+out*). What an unpublished harness did, and which scales are carried from other models, is told by those, too. `bare`:
+operator times alone. `AIC`: AIConfigurator's own prediction of the same rows. E2E is TTFT + TPOT times the tokens that
+follow, measured and predicted alike.
+"""
+
+SKEW: Final = """\
+Attention's closed form is fitted up to the context that the card's KV cache holds. Where a card's profile says how much
+attention waits for the longest sequence of a batch (RTX PRO 6000: 0.0543, RTX 4090: not measured), a step does. Without
+that, the RTX PRO 6000's mean TTFT is 12 % too short; with the other card's figure, the RTX 4090's 3 % too long.
+"""
+
+LOADS: Final = """\
+BurstGPT's logs of vLLM: 500 conversations with Llama-3.2-1B, played at four speeds. Step cost and answers' lengths,
+which the logs do not hold, are read off the lightest run (see `sim.fidelity.saturation`). Only the shape counts.
 """
 
 WHY: Final = """\
 **Where a bar is missed, why**
 
+- *The bars are about what these rows can be fitted to.* Groups with a model held out, each with the correction fitted
+  to itself: TensorRT-LLM TPOT 6.0 %, TTFT 20 %; vLLM 5.0 %, 11 % (every second row). A held-out model does no better.
 - *Another engine version than the tables'.* Operator times are those of vLLM 0.24 and TensorRT-LLM 1.3.0rc20; the rows
-  are of vLLM 0.11 to 0.18 and TensorRT-LLM 1.0 to 1.1. A scale fitted on another GPU carries that over (see the lines
-  with a GPU held out); a scale fitted on other models does not, because kernels of other kinds have aged differently.
-- *Settings that the rows do not hold.* How many tokens TensorRT-LLM sends in the first chunk, how many requests a
-  client of an unpublished harness sends and whether prompts repeat decide TTFT by themselves.
+  are of vLLM 0.11 to 0.18 and TensorRT-LLM 1.0 to 1.3. A scale fitted on another GPU carries that over (see the lines
+  with a GPU held out); one fitted on other models mostly does not, because kernels of other kinds have aged otherwise:
+  the scale of decode steps is 0.7 to 1.5 in vLLM's groups. There are no TensorRT-LLM times of gpt-oss; vLLM's stand in.
+- *What unpublished harnesses did.* How prompts are chunked and how many requests a client sends decides TTFT by itself;
+  both are read off relatives. TensorRT-LLM's rows of Llama-3.1-8B had one client more than seats: of 512 instead of
+  128 output tokens TTFT grows by 0.9 of an E2E / concurrency, and by none with other models. No relative tells that.
+- *Prompts that were hardly computed.* vLLM's rows of Llama-3.1-8B on H200 take up to 100 % of the GPU's peak if every
+  prompt was computed; with prefixes cached, or fewer in flight than stated, they take less.
 - *KV capacity is not in the rows.* Where it binds, TTFT is the length of a queue, and a guess of 10 % less memory is
   several times that in TTFT. These rows make the p90.
 - *Nine rows of 512 in flight* were measured with about a hundred running at a time, by a limit that is not in them.
+- *Five rows of gpt-oss on TensorRT-LLM 1.3* take 47 to 60 ms a token, at 40 in flight as at 96; on H200 it is 9 to 22.
+- *Rank agreement.* What is fitted for latency does not help to pick: bare operator times pick as well.
 """
 
 
-def markdown(board: Scoreboard, runs: Sequence[LayerResult]) -> str:
+def markdown(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation]) -> str:
     """Write the scoreboard for reading."""
     total, missing = len(board.scored), sum(board.left_out.values())
     parts = [
@@ -60,6 +81,10 @@ def markdown(board: Scoreboard, runs: Sequence[LayerResult]) -> str:
         "line of a card has host time per step that carries a prompt, fitted on the first fifth of the requests and "
         "judged on the others.\n",
         _runs(runs),
+        SKEW,
+        "## Rising load, on a GPU that is not named\n",
+        LOADS,
+        _loads(loads),
         "## Peers\n",
         "| | on | error |\n|---|---|---|\n" + "".join(f"| {' | '.join(peer)} |\n" for peer in PEERS),
         WHY,
@@ -67,7 +92,7 @@ def markdown(board: Scoreboard, runs: Sequence[LayerResult]) -> str:
     return "\n".join(parts)
 
 
-def as_json(board: Scoreboard, runs: Sequence[LayerResult]) -> dict[str, Any]:
+def as_json(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation]) -> dict[str, Any]:
     """Give the scoreboard's figures as JSON values, rounded to what matters."""
     return {
         "left_out": dict(board.left_out),
@@ -90,6 +115,15 @@ def as_json(board: Scoreboard, runs: Sequence[LayerResult]) -> dict[str, Any]:
                 "errors": {m: {at: round(error, 4) for at, error in of.items()} for m, of in run.errors.items()},
             }
             for run in runs
+        ],
+        "rising_load": [
+            {
+                "speed": load.speed,
+                "per_second": round(load.per_second, 2),
+                "fitted": load.is_fitted,
+                "errors": {measure: round(load.error(measure), 4) for measure in load.seconds},
+            }
+            for load in loads
         ],
     }
 
@@ -145,6 +179,24 @@ def _runs(runs: Sequence[LayerResult]) -> str:
         + " | ".join(f"{run.errors[m]['mean']:+.1%} / {run.errors[m]['p99']:+.1%}" for m in MEASURES)
         + f" | {'met' if meets(run) else 'missed'} |\n"
         for run in runs
+    )
+
+
+def _loads(loads: Sequence[Saturation]) -> str:
+    head = "| sent per second | mean TTFT | predicted | mean E2E | predicted | last token at | predicted | |\n"
+    return (
+        head
+        + "|---" * 8
+        + "|\n"
+        + "".join(
+            f"| {load.per_second:.1f} | "
+            + " | ".join(
+                f"{load.seconds[measure][0]:.3g} s | {load.seconds[measure][1]:.3g} s ({load.error(measure):+.0%})"
+                for measure in ("ttft", "e2e", "all")
+            )
+            + f" | {'fitted' if load.is_fitted else 'predicted'} |\n"
+            for load in loads
+        )
     )
 
 

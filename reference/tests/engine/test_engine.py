@@ -244,3 +244,20 @@ def test_times_stay_in_step_beyond_what_floats_tell_exactly() -> None:
     events = drain(engine)
     assert [event.kind for event in events] == [FIRST_TOKEN, FINISHED]
     assert all(left < right for left, right in pairwise([start, *(event.at for event in events)]))
+
+
+@given(
+    contexts=st.lists(st.integers(1, 300), min_size=1, max_size=6),
+    skew=st.sampled_from([0.0, 0.0543, 1.0]),
+)
+def test_the_longest_sequence_holds_up_the_others_as_far_as_the_skew_says(contexts: list[int], skew: float) -> None:
+    per_token = 2.0**-20
+    engine = Engine(EngineSettings(), StepCost(overhead=0.01, per_context_token=per_token, context_skew=skew))
+    for number, tokens in enumerate(contexts):
+        submit(engine, Sequence(number, tokens, 2), 0.0)
+    events = drain(engine)
+    first, last = events[0].at, events[-1].at
+    attended = sum(tokens + 1 for tokens in contexts)
+    longest = len(contexts) * (max(contexts) + 1)
+
+    assert last - first == pytest.approx(0.01 + per_token * (attended + round(skew * (longest - attended))))

@@ -78,6 +78,7 @@ def costs(draw: st.DrawFn) -> StepCost:
         "per_prefill_token": draw(st.sampled_from([0.0, 1e-5, 3.3e-4])),
         "per_sequence": draw(st.sampled_from([0.0, 1e-4])),
         "per_context_token": draw(st.sampled_from([0.0, 5e-8, 1e-5, 7.7e-4])),
+        "context_skew": draw(st.sampled_from([0.0, 0.0, 0.0543, 1.0])),
     }
     if draw(st.booleans()):
         return StepCost(**linear)

@@ -23,6 +23,7 @@ costs = st.builds(
     sequence_seconds=knots,
     mixed_overhead=seconds,
     mixed_context=seconds,
+    context_skew=seconds,
 )
 
 
@@ -67,7 +68,7 @@ def test_the_linear_form_is_what_a_scenario_writes() -> None:
     [
         ({"overhead": -1.0}, "overhead is -1.0"),
         ({"overhead": "fast"}, "could not convert"),
-        ({"ovrehead": 1.0}, "unknown field 'ovrehead'; known are mixed_context"),
+        ({"ovrehead": 1.0}, "unknown field 'ovrehead'; known are context_skew"),
         ({"token_seconds": [[2, 1.0], [1, 1.0]]}, "knot 1.0 after 2.0"),
         ({"token_seconds": [[1, float("nan")]]}, "negative or undefined"),
     ],

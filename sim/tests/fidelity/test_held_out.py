@@ -7,27 +7,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.engine import StepCost
-from sim.fidelity.correction import GRAPHED_TOKENS, Correction, inherited
-from sim.fidelity.fitting import shipped
+from sim.fidelity.carrying import carried
+from sim.fidelity.correction import GRAPHED_TOKENS, Carried, Correction, Drive, Fit, Fits, inherited
+from sim.fidelity.fitting import by_group, shipped
 from sim.fidelity.rows import read_rows
 from sim.hardware.profile import Profile, shipped_profiles
 
 names = st.sampled_from(["a", "b", "c"])
 groups = st.tuples(st.sampled_from(["vllm", "trt"]), names, names, st.sampled_from(["published", "unpublished"]))
 corrections = st.builds(Correction, decode=st.floats(0.5, 2), prefill=st.floats(0.5, 2), overhead=st.floats(0, 0.01))
+fits = st.lists(
+    st.builds(Fit, correction=corrections, drive=st.sampled_from([Drive(), Drive(6, 4096)]), misfit=st.floats(0, 1)),
+    min_size=1,
+    max_size=2,
+    unique_by=lambda fit: fit.drive,
+)
 
 
-@given(groups, st.dictionaries(groups, corrections, max_size=12), corrections)
+@given(groups, st.dictionaries(groups, fits, max_size=12), fits)
 def test_a_groups_own_fit_has_no_say_in_its_prediction(group, fitted, own) -> None:
-    without = {other: correction for other, correction in fitted.items() if other != group}
+    without = {other: fits for other, fits in fitted.items() if other != group}
     try:
-        expected = inherited(group, without)
+        expected = inherited(group, Fits(without))
     except KeyError:
         with pytest.raises(KeyError, match="no other group of this engine"):
-            inherited(group, {**without, group: own})
+            inherited(group, Fits({**without, group: own}))
         return
 
-    found = inherited(group, {**without, group: own})
+    found = inherited(group, Fits({**without, group: own}))
 
     assert found == expected
     assert group not in found.relatives
@@ -36,6 +43,39 @@ def test_a_groups_own_fit_has_no_say_in_its_prediction(group, fitted, own) -> No
         # either the same model on another GPU, or other models only: never the same model on the same GPU
         assert (family == group[2]) == (found.held_out == "GPU")
         assert (family, harness, gpu) != (group[2], group[3], group[1])
+
+
+def test_an_unknown_harness_is_taken_to_drive_as_fits_the_relatives_best() -> None:
+    def fitted(decode: float, misfits: tuple[float, float]) -> tuple[Fit, Fit]:
+        return (
+            Fit(correction=Correction(decode=decode), drive=Drive(10, 8192), misfit=misfits[0]),
+            Fit(correction=Correction(decode=decode + 1), drive=Drive(6, 4096), misfit=misfits[1]),
+        )
+
+    held_out = ("trt", "h100", "a", "unpublished")
+    others = {("trt", "h100", name, "unpublished"): fitted(1.0, (0.5, 0.1)) for name in ("b", "c")}
+    found = inherited(held_out, Fits({**others, held_out: fitted(0.5, (0.0, 9.0))}))
+
+    assert found.drive == Drive(6, 4096), "the group's own misfit would have chosen the other"
+    assert found.correction.decode == 2.0
+
+
+def test_scales_that_are_not_carried_are_those_of_the_tables_and_host_time_is_always_carried() -> None:
+    fit = Fit(correction=Correction(decode=2.0, prefill=3.0, overhead=0.004))
+    fitted = {("trt", "h100", "b", "published"): (fit,)}
+    held_out = ("trt", "h100", "a", "published")
+
+    found = inherited(held_out, Fits(fitted, {held_out: Carried(decode=True, prefill=False)}))
+
+    assert found.correction == Correction(decode=2.0, prefill=1.0, overhead=0.004)
+
+
+def test_what_is_carried_is_told_by_relatives_alone() -> None:
+    fits = shipped()
+    group = ("vllm", "h100-sxm", "Qwen3-32B", "unpublished")
+    others = {other: members for other, members in by_group(read_rows()[0]).items() if other != group}
+
+    assert carried(group, fits, others) == fits.carried[group]
 
 
 def test_every_shipped_row_is_predicted_by_others() -> None:

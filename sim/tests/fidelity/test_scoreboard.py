@@ -10,7 +10,7 @@ import pytest
 
 from sim.fidelity.correction import Correction, Inherited
 from sim.fidelity.fitting import shipped
-from sim.fidelity.layer_runs import RUNS, results
+from sim.fidelity.layer_runs import RUNS, LayerRun, results
 from sim.fidelity.prediction import Predicted
 from sim.fidelity.rows import read_rows, why_not
 from sim.fidelity.scoreboard import BARS, Scored, ranking, score, summary
@@ -79,7 +79,7 @@ def test_the_committed_table_is_what_comes_of_flying_again() -> None:
     chosen = [row for row in ROWS if row.group[:3] == FLOWN_AGAIN]
     board = score(chosen, shipped())
 
-    groups = [line for line in as_json(board, [])["lines"] if line["what"].startswith(" ".join(FLOWN_AGAIN))]
+    groups = [line for line in as_json(board, [], [])["lines"] if line["what"].startswith(" ".join(FLOWN_AGAIN))]
     assert groups
     for line in groups:
         [known] = [one for one in committed["lines"] if one["what"] == line["what"]]
@@ -97,8 +97,8 @@ def test_the_committed_table_says_which_bars_are_met() -> None:
         assert {"ours", "bare", "peer"} <= line.keys()
 
 
-def test_a_whole_run_with_the_layer_times_of_its_card_is_within_two_per_cent() -> None:
-    [run] = [run for run in RUNS if run.card == "RTX4090"]
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.card)
+def test_a_whole_run_with_the_layer_times_of_its_card_is_within_two_per_cent(run: LayerRun) -> None:
     bare, _ = results(run)
 
     assert meets(bare), bare
