@@ -13,7 +13,7 @@ from e2e.rungs.processes import Crew
 from reference.engine import StepCost
 from sim.hardware.profile import read_profile
 
-TRUE = StepCost.linear(0.025, 1e-4)
+TRUE = StepCost.linear(0.01, 1e-4, 1e-3)
 ENGINE = {"max_num_seqs": 64, "max_num_batched_tokens": 2048, "max_model_len": 8192, "num_blocks": 4000}
 
 
@@ -37,13 +37,17 @@ def test_a_worker_tells_its_step_cost(calibrate, tmp_path: Path) -> None:
         crew.start(worker)
         crew.wait_until_ready([worker])
         code, said, complained = calibrate(
-            worker.url, "--requests", "90", "--rate", "9", "--longest", "1500", "--out", "worker.yaml"
+            *(worker.url, "--max-requests", "60", "--max-streams", "4", "--longest", "800", "--out", "worker.yaml")
         )
 
     assert code == 0, complained
     profile = read_profile(tmp_path / "worker.yaml")
-    assert profile.cost.overhead == pytest.approx(TRUE.overhead, rel=0.2)
-    assert profile.cost.per_prefill_token == pytest.approx(TRUE.per_prefill_token, rel=0.5)
+    assert profile.cost.overhead == pytest.approx(TRUE.overhead, rel=0.15)
+    assert profile.cost.per_prefill_token == pytest.approx(TRUE.per_prefill_token, rel=0.3)
+    assert profile.cost.per_sequence == pytest.approx(TRUE.per_sequence, rel=0.5)
+    assert profile.residuals["tpot_held_out"] < 0.1
+    assert profile.kv_tokens == 4000 * 16
+    assert "4 at a time at most" in complained
     assert "held out" in said
     assert "step_cost: {base:" in said
     # the comment on top can be pasted into a scenario
@@ -56,7 +60,8 @@ def test_a_worker_tells_its_step_cost(calibrate, tmp_path: Path) -> None:
         (["http://127.0.0.1:9"], "connection refused"),
         (["nowhere"], "nowhere: there is no such run directory"),
         (["http://127.0.0.1:9", "--out", "no/where.yaml"], "--out no/where.yaml: there is no directory no"),
-        (["http://127.0.0.1:9", "--requests", "3"], "--requests"),
+        (["http://127.0.0.1:9", "--max-requests", "3"], "--max-requests"),
+        (["x.csv", "--max-num-seqs", "64", "--max-num-batched-tokens", "32"], "x.csv: there is no such run directory"),
     ],
 )
 def test_bad_input_is_one_message(calibrate, arguments, said) -> None:
