@@ -32,7 +32,7 @@ def calibrate(
         int, typer.Option(help="requests at a time, at most", min=2, max=256, rich_help_panel=OF_URL)
     ] = 16,
     max_requests: Annotated[
-        int, typer.Option(help="requests, at most", min=40, max=5000, rich_help_panel=OF_URL)
+        int, typer.Option(help="requests, at most", min=60, max=5000, rich_help_panel=OF_URL)
     ] = 200,
     max_tokens: Annotated[
         int, typer.Option(help="tokens of prompts and answers, at most", min=1000, rich_help_panel=OF_URL)

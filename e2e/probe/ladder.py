@@ -19,6 +19,8 @@ ANSWER: Final = (24, 64)
 NUM_PROMPTS: Final = 24
 NUM_ALONE: Final = 6
 MOST_LONG_STREAMS: Final = 8
+FEWEST: Final = 2
+"""Requests of a stage: one to fit, one to hold out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def ladder(longest: int, budget: Budget, seed: int = 1) -> tuple[Stage, ...]:
         Stage(f"{streams} of long prompts", streams, _drawn(chance, streams + 1, (longest // 2, longest)))
         for streams in (1, *_doubling(min(MOST_LONG_STREAMS, budget.max_streams)))
     ]
-    stages = _thinned(stages, budget.max_requests)
+    # one short request goes before each stage
+    stages = _thinned(stages, budget.max_requests - len(stages))
     needed = cost_of(stages)
     if needed[1] > budget.max_tokens:
         raise InputError(
@@ -94,11 +97,15 @@ def _drawn(chance: np.random.Generator, count: int, prompt: tuple[int, int]) -> 
 
 
 def _thinned(stages: list[Stage], most: int) -> list[Stage]:
-    """Keep an even share of each stage, at least two requests, so that each effect is still seen."""
-    share = min(1.0, most / cost_of(stages)[0])
-    kept = []
-    for stage in stages:
-        count = max(2, int(len(stage.asks) * share))
-        chosen = np.linspace(0, len(stage.asks) - 1, count).astype(int)
-        kept.append(Stage(stage.name, stage.streams, tuple(stage.asks[place] for place in chosen)))
-    return kept
+    """Keep at least a few requests of each stage, so that each effect is still seen; long stages give most."""
+    counts = [len(stage.asks) for stage in stages]
+    while sum(counts) > most and max(counts) > FEWEST:
+        counts[counts.index(max(counts))] -= 1
+    return [
+        Stage(stage.name, stage.streams, tuple(stage.asks[place] for place in _spread(len(stage.asks), count)))
+        for stage, count in zip(stages, counts, strict=True)
+    ]
+
+
+def _spread(count: int, chosen: int) -> list[int]:
+    return [int(place) for place in np.linspace(0, count - 1, chosen)]

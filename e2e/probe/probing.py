@@ -49,8 +49,8 @@ def probe(
     stages = ladder(longest, budget)
     requests, tokens = cost_of(stages)
     say(
-        f"probing {name}: {requests} requests of {tokens} tokens together, {budget.max_streams} at a time at most, and "
-        f"one short one before each of {len(stages)} stages; ends after {budget.max_seconds:g} s"
+        f"probing {name}: at most {requests + len(stages)} requests of {tokens} tokens in {len(stages)} stages, "
+        f"{budget.max_streams} at a time at most; ends after {budget.max_seconds:g} s"
     )
     known = get_to_know(url, name, api_key, verify_tls=verify_tls)
     page = look(url, verify_tls=verify_tls)
