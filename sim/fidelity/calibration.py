@@ -32,6 +32,13 @@ NEVER_IDLE: Final = (
     "hardly a request found the engine idle, so what one waits besides its steps is not told: it is left at 0"
 )
 
+FAR_OFF: Final = 0.3
+"""Median error on what was not fitted."""
+NOT_THE_ENGINE: Final = (
+    "predictions are far off; where requests queued, max_num_seqs, max_num_batched_tokens and the KV cache have to be "
+    "the engine's own"
+)
+
 
 def calibrate(recording: Recording, settings: EngineSettings) -> Calibrated:
     """Fit half of a recording and predict the other half. `settings` are the engine's, for what requests cannot tell.
@@ -63,17 +70,25 @@ def fit_requests(observed: Observed, settings: EngineSettings) -> Calibrated:
     found, flight = _settled(observed, settings, is_fitted)
     told = COEFFICIENTS if flight.design[:, -1].any() else COEFFICIENTS[:-1]
     half = _half_widths(flight)
+    held_out = _summaries(flight.times, observed, ~is_fitted)
     return Calibrated(
         cost=cost_of(found),
         request_seconds=float(found[-1]),
         told=told,
         uncertainty=dict(zip(told, map(float, half), strict=False)),
         fitted=_summaries(flight.times, observed, is_fitted),
-        held_out=_summaries(flight.times, observed, ~is_fitted),
+        held_out=held_out,
         num_rows=len(observed),
         rows="requests",
-        doubts=(*doubts(told, found[: len(told)], half[: len(told)]), *([] if told == COEFFICIENTS else [NEVER_IDLE])),
+        doubts=(*doubts(told, found[: len(told)], half[: len(told)]), *_suspicions(held_out, told)),
     )
+
+
+def _suspicions(held_out: dict[str, Summary], told: tuple[str, ...]) -> list[str]:
+    found = [] if told == COEFFICIENTS else [NEVER_IDLE]
+    if max(held_out[measure].median for measure in ("ttft", "tpot") if held_out[measure].count) > FAR_OFF:
+        found.append(NOT_THE_ENGINE)
+    return found
 
 
 def _settled(observed: Observed, settings: EngineSettings, which: np.ndarray) -> tuple[np.ndarray, Flown]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,16 +33,22 @@ def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return run
 
 
-def test_a_worker_tells_its_step_cost(calibrate, tmp_path: Path) -> None:
-    with Crew(tmp_path / "crew") as crew:
-        worker = crew.add(
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an emulated worker of the true cost."""
+    with Crew(tmp_path_factory.mktemp("crew")) as crew:
+        started = crew.add(
             "vllm-0", "reference.worker.emulated", {"model": "tiny", "step_cost": TRUE.to_dict(), "engine": ENGINE}
         )
-        crew.start(worker)
-        crew.wait_until_ready([worker])
-        code, said, complained = calibrate(
-            *(worker.url, "--max-requests", "60", "--max-streams", "4", "--longest", "800", "--out", "worker.yaml")
-        )
+        crew.start(started)
+        crew.wait_until_ready([started])
+        yield started.url
+
+
+def test_a_worker_tells_its_step_cost(calibrate, worker: str, tmp_path: Path) -> None:
+    code, said, complained = calibrate(
+        *(worker, "--max-requests", "60", "--max-streams", "4", "--longest", "800", "--out", "worker.yaml")
+    )
 
     assert code == 0, complained
     profile = read_profile(tmp_path / "worker.yaml")
@@ -52,6 +62,22 @@ def test_a_worker_tells_its_step_cost(calibrate, tmp_path: Path) -> None:
     assert "step_cost: {base:" in said
     # the comment on top can be pasted into a scenario
     assert "step_cost" in yaml.safe_load((tmp_path / "worker.yaml").read_text().splitlines()[0].lstrip("# "))
+
+
+def test_ctrl_c_leaves_nothing_half_written(worker: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "e2e.cli", "calibrate", worker, "--out", "worker.yaml"]
+    probing = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert probing.stderr is not None
+    while "probing tiny" not in (line := probing.stderr.readline()):
+        assert line, "it ended before it began"
+    time.sleep(0.5)
+
+    probing.send_signal(signal.SIGINT)
+
+    assert probing.wait(10) == 130
+    assert "nothing half-written was left" in probing.stderr.read()
+    assert list(tmp_path.iterdir()) == []
+    probing.stderr.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from reference.engine import StepCost
+from reference.engine import EngineSettings, StepCost
 from sim.experiment.errors import InputError
 from sim.fidelity.calibrated import Calibrated
 from sim.fidelity.calibration import calibrate
@@ -119,6 +120,35 @@ def test_the_order_of_lines_does_not_matter_and_gzip_neither(tmp_path: Path, rec
     (tmp_path / "packed").write_bytes(gzip.compress("\n".join(reversed(lines)).encode()))
 
     assert calibrate(read(tmp_path / "packed"), recorded.SETTINGS).values == pytest.approx(plain.values, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("card", "seqs", "blocks", "tpot", "ttft"),
+    [("RTXPRO6000", 128, 34_680, 0.01, 0.03), ("RTX4090", 256, 2588, 0.06, 0.06)],
+)
+def test_a_published_run_of_vllm_is_predicted_on_the_half_that_was_not_fitted(
+    card: str, seqs: int, blocks: int, tpot: float, ttft: float
+) -> None:
+    """LLMServingSim's runs: 300 requests at 10/s, more than either card serves; the second one's KV cache is full."""
+    path = Path(str(resources.files("sim.fidelity").joinpath(f"data/llmservingsim/{card}/requests.csv.gz")))
+    engine = EngineSettings(max_num_seqs=seqs, max_num_batched_tokens=2048, max_model_len=32_768, num_blocks=blocks)
+
+    found = calibrate(read(path), engine)
+
+    assert found.num_rows == 300
+    assert found.held_out["tpot"].median < tpot
+    assert found.held_out["ttft"].median < ttft
+    assert not any("far off" in doubt for doubt in found.doubts)
+
+
+def test_settings_that_were_not_the_engines_are_suspected() -> None:
+    """The run had 128 sequences at most and a queue before them; with room for 256 there would have been none."""
+    path = Path(str(resources.files("sim.fidelity").joinpath("data/llmservingsim/RTXPRO6000/requests.csv.gz")))
+    engine = EngineSettings(max_num_seqs=256, max_num_batched_tokens=2048, max_model_len=32_768, num_blocks=34_680)
+
+    found = calibrate(read(path), engine)
+
+    assert any("far off" in doubt and "max_num_seqs" in doubt for doubt in found.doubts)
 
 
 def test_requests_that_failed_are_left_out_and_counted(tmp_path: Path, recorded: Any) -> None:
