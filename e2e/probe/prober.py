@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -19,6 +20,7 @@ from e2e.replay.plan import body_of
 from e2e.replay.prompts import Prompter
 from e2e.replay.sse import Stream, reason_of
 from sim.experiment.workload import WorkloadRequest
+from sim.fidelity.composition import CLOCK_SECONDS
 
 if TYPE_CHECKING:
     from e2e.probe.engine_page import EnginePage
@@ -45,6 +47,8 @@ class Answer:
     input_tokens: int
     output_tokens: int
     cached_tokens: int
+    num_instants: int
+    """At which text came: fewer than tokens where these have no text, or were held up on their way and came at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +204,11 @@ class Prober:
         if stream.error or not stream.is_done or not stream.chunk_times:
             raise Failed(stream.error or ("no token came" if stream.is_done else "ended without [DONE]"))
         given, got, cached = stream.usage or (ask.input_tokens, len(stream.chunk_times), 0)
-        return Answer(sent, stream.chunk_times[0], stream.chunk_times[-1], given, got, cached)
+        return Answer(sent, stream.chunk_times[0], stream.chunk_times[-1], given, got, cached, _instants(stream))
+
+
+def _instants(stream: Stream) -> int:
+    return 1 + sum(later - sooner > CLOCK_SECONDS for sooner, later in pairwise(stream.chunk_times))
 
 
 def _seconds(retry_after: str | None) -> float | None:

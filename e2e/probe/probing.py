@@ -22,6 +22,8 @@ from sim.fidelity.recordings.request_rows import RequestRow, observed, tpot_of
 
 ROOM: Final = 128
 """Tokens of the longest context that are left for an answer and a chat template."""
+LEAST_INSTANTS: Final = 0.5
+"""A token: of an answer in lumps, or of tokens that have no text, one does not know when its tokens came."""
 
 
 def probe(
@@ -68,13 +70,17 @@ def probe(
         prober = Prober(endpoint, budget, progress)
         asyncio.run(prober.climb(stages))
     notes = list(prober.notes)
+    told = [answer for answer in prober.answers if answer.num_instants >= LEAST_INSTANTS * answer.output_tokens]
+    if len(told) < len(prober.answers):
+        left_out = len(prober.answers) - len(told)
+        notes.append(f"{left_out} answers came in lumps of tokens, held up on their way, and are left out")
     if page is not None and page.num_engines > 1:
         notes.append(f"{page.num_engines} engines answer there; the fit takes them for one, so it is of no use")
     if len(prober.answers) < len(stages) and notes:
         raise InputError(f"{url}: {len(prober.answers)} answers came; {'; '.join(notes)}")
     return Recording(
-        what=f"{len(prober.answers)} requests to {name}",
-        measured=observed([_row(answer) for answer in prober.answers], Path(url)),
+        what=f"{len(told)} requests to {name}",
+        measured=observed([_row(answer) for answer in told], Path(url)),
         kv_tokens=page.kv_tokens if page else None,
         notes=tuple(notes),
     )

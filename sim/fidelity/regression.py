@@ -17,19 +17,26 @@ DRAWS: Final = 400
 NORMAL_95: Final = 1.96
 HUBER: Final = 2.0
 """Times the median error, from which on a row counts less: someone was interrupted."""
-ROUNDS: Final = 3
+ROUNDS: Final = 6
+LEAST: Final = 0.1
+"""Of what was measured: less is not expected, or a time that nothing is expected of would weigh without bound."""
 
 
 def solve(design: np.ndarray, seconds: np.ndarray, *, is_free: bool = False) -> np.ndarray:
     """Find coefficients whose relative errors are least; rows far off count less (Huber's weights).
 
-    They are 0 or more unless `is_free`, which is for telling how sure a fit is: at a bound nothing would move.
+    Errors are relative to what is expected, in rounds: relative to what was measured, the rows that chance made short
+    would weigh most, and an answer that came in a lump, in no time, would outweigh all others. Coefficients are 0 or
+    more unless `is_free`, which is for telling how sure a fit is: at a bound nothing would move.
     """
     fit = _free if is_free else weighted
-    weight = 1.0 / seconds
-    found = fit(design, seconds, weight)
+    expected = design @ TYPICAL[: design.shape[1]]
+    expected *= float(np.median(seconds / np.maximum(expected, 1e-12)))
+    found = fit(design, seconds, 1.0 / np.maximum(expected, LEAST * seconds))
     for _ in range(ROUNDS):
-        error = np.abs(design @ found / seconds - 1)
+        expected = design @ found
+        weight = 1.0 / np.maximum(expected, LEAST * seconds)
+        error = np.abs(expected - seconds) * weight
         usual = max(HUBER * float(np.median(error)), 1e-4)
         found = fit(design, seconds, weight * np.sqrt(usual / np.maximum(error, usual)))
     return found

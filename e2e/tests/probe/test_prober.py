@@ -20,8 +20,9 @@ STAGES = tuple(Stage(f"{streams} at a time", streams, (Ask(20, 3),) * 2 * stream
 class Server:
     """Answers in 10 ms with as many words as asked for; refuses, fails or slows down as told."""
 
-    def __init__(self, *, room: int = 99, is_broken: bool = False, slower_after: int = 10**6) -> None:
+    def __init__(self, *, room: int = 99, is_broken: bool = False, slower_after: int = 10**6, in_lumps: bool = False):
         self.room, self.is_broken, self.slower_after = room, is_broken, slower_after
+        self.in_lumps = in_lumps
         self.in_flight = self.most_in_flight = 0
         self.prompts: list[str] = []
 
@@ -43,7 +44,9 @@ class Server:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await asyncio.sleep(0.01 if len(self.prompts) <= self.slower_after else 0.3)
-        for _ in range(tokens):
+        for number in range(tokens):
+            if number and not self.in_lumps:
+                await asyncio.sleep(0.002)
             event = {"choices": [{"index": 0, "delta": {"content": "word "}}]}
             await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
         usage = {"prompt_tokens": 20, "completion_tokens": tokens}
@@ -137,3 +140,15 @@ async def test_it_ends_when_its_requests_are_spent() -> None:
 
     assert len(server.prompts) == 5
     assert prober.notes == ["ended at 2 at a time: --max-requests 5 were sent"]
+
+
+async def test_an_answer_that_comes_all_at_once_is_known_as_such() -> None:
+    stage = (Stage("one", 1, (Ask(20, 9),)),)
+    found = []
+    for in_lumps in (False, True):
+        async with probing(Server(in_lumps=in_lumps)) as prober:
+            await prober.climb(stage)
+        found.append([answer.num_instants for answer in prober.answers])
+
+    assert min(found[0]) > 4
+    assert max(found[1]) < 4
