@@ -45,10 +45,11 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield started.url
 
 
-def test_a_worker_tells_its_step_cost(calibrate, worker: str, tmp_path: Path) -> None:
-    code, said, complained = calibrate(
-        *(worker, "--max-requests", "60", "--max-streams", "4", "--longest", "800", "--out", "worker.yaml")
-    )
+def test_a_worker_tells_its_step_cost(worker: str, tmp_path: Path) -> None:
+    options = ("--max-requests", "60", "--max-streams", "4", "--longest", "800", "--out", "worker.yaml")
+    command = [sys.executable, "-m", "e2e.cli", "calibrate", worker, *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    code, said, complained = done.returncode, done.stdout, done.stderr
 
     assert code == 0, complained
     profile = read_profile(tmp_path / "worker.yaml")
