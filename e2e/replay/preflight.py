@@ -42,6 +42,20 @@ def served_models(base_url: str, api_key: str | None = None, *, verify_tls: bool
     Raises:
         InputError: nobody answers there, or not as an OpenAI-compatible server does.
     """
+    return tuple(str(model["id"]) for model in _models(base_url, api_key, verify_tls))
+
+
+def max_model_len(base_url: str, model: str, api_key: str | None = None, *, verify_tls: bool = True) -> int | None:
+    """Ask how many tokens a prompt and its answer may have together, which vLLM tells; None where nothing is told.
+
+    Raises:
+        InputError: nobody answers there, or not as an OpenAI-compatible server does.
+    """
+    told = [entry.get("max_model_len") for entry in _models(base_url, api_key, verify_tls) if entry["id"] == model]
+    return next((found for found in told if isinstance(found, int) and found > 0), None)
+
+
+def _models(base_url: str, api_key: str | None, verify_tls: bool) -> list[dict[str, Any]]:
     address = address_of(base_url)
     where = f"{address.url}/v1/models"
     status, body = _ask(address, "GET", "/v1/models", None, api_key, verify_tls, TIMEOUT_SECONDS)
@@ -51,7 +65,7 @@ def served_models(base_url: str, api_key: str | None = None, *, verify_tls: bool
     data = body.get("data") if isinstance(body, dict) else None
     if status != 200 or not isinstance(data, list):
         raise InputError(f"{where}: answered {status}; expected an OpenAI-compatible server's list of models")
-    return tuple(str(model["id"]) for model in data if isinstance(model, dict) and "id" in model)
+    return [model for model in data if isinstance(model, dict) and "id" in model]
 
 
 def models_for(wanted: Sequence[str], served: Sequence[str], override: str | None, base_url: str) -> dict[str, str]:

@@ -1,68 +1,62 @@
-"""Fits a step cost to requests that were measured on one replica: by flying them, and saying how sure the fit is.
+"""Fits a step cost to what was measured on one replica, says how sure the fit is, and judges it on the rest.
 
-What happened while an answer came (steps, prompts computed, context attended to) follows from the measured instants, so
-the coefficients of a step are a linear regression. Half of the requests are fitted. All of them are then flown through
-the engine at the fitted cost, at their measured arrivals, and the half that was not fitted is held against it.
+Three depths of measurement, three fits. Steps (`step_fit`) are a regression outright. Intervals of a log (`log_fit`)
+are one, too, of the mean step of each. For requests, what happened while an answer came (steps, prompts computed,
+context attended to) is first guessed from the measured instants, then counted in a flight at the cost so found. Every
+other row is fitted, and the ones between are predicted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from reference.engine import EngineSettings, StepCost
+from reference.engine import EngineSettings
 from sim.experiment.errors import InputError
-from sim.fidelity.closed_loop import ClosedLoopError, Times, fly_arrivals
+from sim.fidelity.calibrated import Calibrated, cost_of
+from sim.fidelity.closed_loop import Times
+from sim.fidelity.composition import CLOCK_SECONDS, Flown, flown
+from sim.fidelity.log_fit import fit_intervals
+from sim.fidelity.observed import Intervals, Observed, Recording, Steps
+from sim.fidelity.regression import COEFFICIENTS, DRAWS, blurred, doubts, solve, spread
 from sim.fidelity.scoreboard import Summary, summary
-from sim.hardware.closed_form import weighted
+from sim.fidelity.step_fit import fit_steps
 
-COEFFICIENTS: Final = ("overhead", "per_prefill_token", "per_sequence", "per_context_token", "request_seconds")
-TYPICAL: Final = np.array([5e-3, 5e-5, 1e-4, 1e-7, 2e-3])
-"""Sizes at which each coefficient matters, in seconds."""
 FEWEST: Final = 20
 """Requests of which nothing can be learnt by five numbers and then checked."""
-DRAWS: Final = 400
-"""Of requests, with replacement, that tell how sure a fit is."""
-NORMAL_95: Final = 1.96
-CLOCK_SECONDS: Final = 2e-4
-"""What a client's clock and its scheduling blur: errors below it are not resolved."""
+ROUNDS: Final = 8
+"""Of regression and flight in turn."""
+NEVER_IDLE: Final = (
+    "hardly a request found the engine idle, so what one waits besides its steps is not told: it is left at 0"
+)
+
+FAR_OFF: Final = 0.3
+"""Median error on what was not fitted."""
+NOT_THE_ENGINE: Final = (
+    "predictions are far off; where requests queued, max_num_seqs, max_num_batched_tokens and the KV cache have to be "
+    "the engine's own"
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """Requests that one replica served, in order of sending. Shapes (requests,); seconds from any zero."""
+def calibrate(recording: Recording, settings: EngineSettings) -> Calibrated:
+    """Fit half of a recording and predict the other half. `settings` are the engine's, for what requests cannot tell.
 
-    sent: np.ndarray
-    input_tokens: np.ndarray
-    output_tokens: np.ndarray
-    ttft: np.ndarray
-    tpot: np.ndarray
-    """NaN for an answer of one token."""
-    cached_tokens: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.sent)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibrated:
-    """A fit. `uncertainty` is half of the 95 % interval of each coefficient."""
-
-    cost: StepCost
-    request_seconds: float
-    uncertainty: dict[str, float]
-    fitted: dict[str, Summary]
-    """Errors on the requests that were fitted, by measure."""
-    held_out: dict[str, Summary]
-    """Errors on those that were not."""
-    num_requests: int
-    doubts: tuple[str, ...] = field(default=())
-    """What the requests could not tell, a sentence each."""
+    Raises:
+        InputError: too little was measured, or the engine's settings cannot have served it.
+    """
+    match recording.measured:
+        case Steps() as steps:
+            found = fit_steps(steps)
+        case Intervals() as intervals:
+            found = fit_intervals(intervals)
+        case Observed() as observed:
+            found = fit_requests(observed, settings)
+    return replace(found, kv_tokens=recording.kv_tokens, doubts=(*recording.notes, *found.doubts))
 
 
-def calibrate(observed: Observed, settings: EngineSettings) -> Calibrated:
+def fit_requests(observed: Observed, settings: EngineSettings) -> Calibrated:
     """Fit every other request, and predict the ones between.
 
     Raises:
@@ -73,72 +67,78 @@ def calibrate(observed: Observed, settings: EngineSettings) -> Calibrated:
             f"{len(observed)} requests succeeded; expected at least {FEWEST}, to fit some and to check the others"
         )
     is_fitted = np.arange(len(observed)) % 2 == 0
-    design, seconds = _sums(observed, settings, is_fitted)
+    found, flight = _settled(observed, settings, is_fitted)
+    told = COEFFICIENTS if flight.design[:, -1].any() else COEFFICIENTS[:-1]
+    half = _half_widths(flight)
+    held_out = _summaries(flight.times, observed, ~is_fitted)
+    return Calibrated(
+        cost=cost_of(found),
+        request_seconds=float(found[-1]),
+        told=told,
+        uncertainty=dict(zip(told, map(float, half), strict=False)),
+        fitted=_summaries(flight.times, observed, is_fitted),
+        held_out=held_out,
+        num_rows=len(observed),
+        rows="requests",
+        doubts=(*doubts(told, found[: len(told)], half[: len(told)]), *_suspicions(held_out, told)),
+    )
+
+
+def _suspicions(held_out: dict[str, Summary], told: tuple[str, ...]) -> list[str]:
+    found = [] if told == COEFFICIENTS else [NEVER_IDLE]
+    if max(held_out[measure].median for measure in ("ttft", "tpot") if held_out[measure].count) > FAR_OFF:
+        found.append(NOT_THE_ENGINE)
+    return found
+
+
+def _settled(observed: Observed, settings: EngineSettings, which: np.ndarray) -> tuple[np.ndarray, Flown]:
+    """Let regression and flight settle; return the coefficients whose flight is nearest to what was measured."""
+    design, seconds = _overlaps(observed, settings, which)
     if len(seconds) < 2 * len(COEFFICIENTS):
         raise InputError(
             f"only {len(seconds)} answers or idle arrivals can be fitted; expected at least {2 * len(COEFFICIENTS)}: "
             "more requests, with answers of three tokens and more"
         )
-    found = weighted(design, seconds, 1.0 / seconds)
-    half = _uncertainty(design, seconds)
-    uncertainty = dict(zip(COEFFICIENTS, map(float, half), strict=True))
-    cost, request_seconds = _cost(found)
-    times = _flown(observed, settings, found)
-    return Calibrated(
-        cost=cost,
-        request_seconds=request_seconds,
-        uncertainty=uncertainty,
-        fitted=_summaries(times, observed, is_fitted),
-        held_out=_summaries(times, observed, ~is_fitted),
-        num_requests=len(observed),
-        doubts=tuple(_doubts(dict(zip(COEFFICIENTS, map(float, found), strict=True)), uncertainty)),
-    )
+    found = solve(design, seconds)
+    tried: list[tuple[float, int, np.ndarray, Flown]] = []
+    for _ in range(ROUNDS):
+        flight = flown(observed, settings, found, which)
+        tried.append((_misfit(flight.times, observed, which), len(tried), found, flight))
+        found = solve(flight.design, flight.seconds)
+    _, _, found, flight = min(tried, key=lambda one: one[:2])
+    return found, flight
 
 
-def _cost(found: np.ndarray) -> tuple[StepCost, float]:
-    overhead, prefill, sequence, context, request = map(float, found)
-    return StepCost.linear(overhead, prefill, sequence, context), request
+def _misfit(times: Times, observed: Observed, which: np.ndarray) -> float:
+    """Mean absolute error, relative, of both times of a request; none counts more than 1."""
+    errors = [
+        error
+        for measure in ("ttft", "tpot")
+        for error in _errors(getattr(times, measure)[which], getattr(observed, measure)[which])
+    ]
+    return float(np.minimum(np.abs(errors), 1.0).mean())
 
 
-def _flown(observed: Observed, settings: EngineSettings, coefficients: np.ndarray) -> Times:
-    cost, request_seconds = _cost(coefficients)
-    # what a prefix cache answered was not computed
-    computed = np.maximum(1, observed.input_tokens - observed.cached_tokens).astype(int)
-    try:
-        return fly_arrivals(
-            settings,
-            cost,
-            observed.sent.tolist(),
-            computed.tolist(),
-            observed.output_tokens.astype(int).tolist(),
-            request_seconds,
-        )
-    except ClosedLoopError as error:
-        raise InputError(f"the engine as described could not have served this run: {error}") from error
+def _half_widths(flight: Flown) -> np.ndarray:
+    design, seconds = flight.design, flight.seconds
+    _, drawn = spread(len(seconds), lambda rows, _: solve(design[rows], seconds[rows], is_free=True), DRAWS)
+    return np.asarray(np.hypot(drawn, blurred(design, seconds, CLOCK_SECONDS)))
 
 
-def _errors(times: Times, observed: Observed, measure: str, which: np.ndarray) -> np.ndarray:
-    """Relative errors, of times that a clock can tell."""
-    ours, theirs = getattr(times, measure)[which], getattr(observed, measure)[which]
-    told = np.isfinite(ours) & np.isfinite(theirs)
-    error: np.ndarray = (ours[told] - theirs[told]) / np.maximum(theirs[told], CLOCK_SECONDS)
-    return error
-
-
-def _sums(observed: Observed, settings: EngineSettings, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _overlaps(observed: Observed, settings: EngineSettings, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the rows of a linear regression: how often each coefficient is in a time that was measured, and that time.
 
     While an answer of n tokens comes, n - 1 steps pass; who else decoded then, with how much context, and which prompts
     were computed, the measured instants tell. A first token on an idle replica is a prompt alone.
     """
     first = observed.sent + observed.ttft
-    last = first + np.where(observed.output_tokens > 1, observed.tpot * (observed.output_tokens - 1), 0.0)
+    last = observed.sent + observed.e2e
     computed = np.maximum(1, observed.input_tokens - observed.cached_tokens)
     context = observed.input_tokens + observed.output_tokens / 2
     rows, seconds = [], []
     for number in np.flatnonzero(which):
         begin, end, steps = first[number], last[number], observed.output_tokens[number] - 1
-        if steps >= 2:
+        if steps >= 2 and end > begin:
             overlap = np.clip(np.minimum(last, end) - np.maximum(first, begin), 0.0, None) / (end - begin)
             prompts = (first > begin) & (first <= end)
             decoding = overlap.sum() * steps
@@ -154,25 +154,15 @@ def _sums(observed: Observed, settings: EngineSettings, which: np.ndarray) -> tu
     return np.array(rows, dtype=float).reshape(-1, len(COEFFICIENTS)), np.maximum(seconds, CLOCK_SECONDS)
 
 
-def _uncertainty(design: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Half of the 95 % interval: how far the fit moves when the requests are drawn again, and what a clock blurs."""
-    chance = np.random.default_rng(0)
-    drawn = chance.integers(0, len(seconds), (DRAWS, len(seconds)))
-    fits = np.array([weighted(design[rows], seconds[rows], 1.0 / seconds[rows]) for rows in drawn])
-    blur = CLOCK_SECONDS / np.maximum(design.mean(axis=0) / design.mean(axis=0)[0], 1e-9)
-    return np.asarray(NORMAL_95 * np.sqrt(fits.var(axis=0) + (blur / np.sqrt(len(seconds))) ** 2))
+def _errors(ours: np.ndarray, theirs: np.ndarray) -> list[float]:
+    """Relative errors, of times that a clock can tell."""
+    is_told = np.isfinite(ours) & np.isfinite(theirs)
+    error: list[float] = ((ours - theirs)[is_told] / np.maximum(theirs[is_told], CLOCK_SECONDS)).tolist()
+    return error
 
 
 def _summaries(times: Times, observed: Observed, which: np.ndarray) -> dict[str, Summary]:
-    e2e = observed.ttft + np.where(observed.output_tokens > 1, observed.tpot * (observed.output_tokens - 1), 0.0)
-    found = {m: summary(_errors(times, observed, m, which).tolist()) for m in ("ttft", "tpot")}
-    found["e2e"] = summary((times.e2e[which] / e2e[which] - 1).tolist())
-    return found
-
-
-def _doubts(found: dict[str, float], uncertainty: dict[str, float]) -> list[str]:
-    return [
-        f"{name} is {found[name]:.3g} s give or take {uncertainty[name]:.3g}: these requests hardly tell it"
-        for name in COEFFICIENTS
-        if uncertainty[name] > max(found[name], 0.05 * float(TYPICAL[COEFFICIENTS.index(name)]))
-    ]
+    return {
+        measure: summary(_errors(getattr(times, measure)[which], getattr(observed, measure)[which]))
+        for measure in ("ttft", "tpot", "e2e")
+    }

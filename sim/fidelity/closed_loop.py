@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from reference.engine import FINISHED, FIRST_TOKEN, Engine, EngineSettings, Sequence, StepCost
+from reference.engine.engine import Span
 
 
 class ClosedLoopError(ValueError):
@@ -80,14 +81,17 @@ def fly_arrivals(
     input_tokens: Series[int],
     output_tokens: Series[int],
     request_seconds: float = 0.0,
+    spans: list[Span] | None = None,
 ) -> Times:
-    """Fly requests at their recorded times (seconds, ascending) instead.
+    """Fly requests at their recorded times (seconds, ascending) instead; `spans` is given every step.
 
     Raises:
         ClosedLoopError: the engine refuses a request.
     """
+    engine = Engine(settings, cost)
+    engine.spans = spans
     queue = [(at, number) for number, at in enumerate(arrivals)]
-    return _drive(Engine(settings, cost), queue, input_tokens, output_tokens, request_seconds, False)
+    return _drive(engine, queue, input_tokens, output_tokens, request_seconds, False)
 
 
 def _drive(

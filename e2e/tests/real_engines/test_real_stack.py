@@ -15,6 +15,8 @@ import aiohttp
 import numpy as np
 import pytest
 
+from sim.hardware.profile import read_profile
+
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 SENTENCES = ["the air flows", "over a wing and lifts it while gusts turn", "calm", "drag " * 120]
@@ -167,3 +169,36 @@ def test_a_scenario_replayed_on_it_by_url_is_a_valid_run(served: Any, tmp_path: 
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     print(flown.stdout)
     assert summary["validity"]["is_valid"], summary["validity"]
+
+
+FLIGHT = """\
+windtunnel: 1
+name: by-profile
+workload: {arrivals: {process: poisson, rate: 1/s}, duration: 20s, lengths: {input: 60, output: 12}}
+cluster: {pools: [{model: tiny-llama, replicas: 1, max_model_len: 2048, profile: engine.yaml}]}
+"""
+
+
+def test_calibrate_finds_a_cost_that_predicts_what_it_did_not_fit_and_that_flies(served: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "e2e.cli"]
+    probe = ["calibrate", served.workers["chat-0"], "--longest", "1024", "--max-streams", "4", "--max-requests", "90"]
+
+    told = subprocess.run(
+        [*command, *probe, "--out", "engine.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=400
+    )
+
+    print(told.stdout)
+    assert told.returncode == 0, told.stdout + told.stderr
+    profile = read_profile(tmp_path / "engine.yaml")
+    assert profile.residuals["tpot_held_out"] < 0.3
+    assert profile.kv_tokens is not None
+    assert profile.kv_tokens >= 2048
+    (tmp_path / "flight.yaml").write_text(FLIGHT)
+    flown = subprocess.run(
+        [*command, "replay", "flight.yaml", "--out", "run", "--no-open"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert flown.returncode == 0, flown.stdout + flown.stderr
