@@ -335,6 +335,40 @@ class Speculative(Block):
     """What a proposed token costs the step: 0 for n-gram lookup, the draft model's own step otherwise."""
 
 
+class Prefill(Block):
+    """How prefill replicas differ from their pool's decode replicas; what is not given is the pool's."""
+
+    gpu: str | None = None
+    step_cost: ExplicitStepCost | None = None
+    tensor_parallel: Positive | None = None
+    max_num_seqs: Positive | None = None
+    max_num_batched_tokens: Positive | None = None
+    num_gpu_blocks: Positive | None = None
+    """None: the pool's, or what the GPU has left where any of the above tells another machine."""
+
+
+class Disaggregated(Block):
+    """Prompts are computed by replicas of their own; the pool's `replicas` fetch their KV and decode.
+
+    The router's policy picks the prefill replica, since that is where prefixes are cached.
+    """
+
+    prefill_replicas: Positive
+    """Named `<pool>-prefill-<ordinal>`."""
+    prefill: Prefill = Prefill()
+    decode_policy: Policy = Policy(name="least_in_flight")
+    """Picks the decode replica, once the prompt is computed."""
+    first_token: Literal["prefill", "decode"] = "prefill"
+    """Who gives the first token: the prefill replica as soon as it has it, or the decode replica after the transfer,
+    from the last token of the prompt, as vLLM's NixlConnector does it."""
+    transfer_gb_per_s: Share = 25.0
+    """Of each prefill replica's link, in 10^9 bytes; one transfer at a time, first come first served."""
+    transfer_latency: Duration = 0.001
+    """From asking for KV to its coming, beside its bytes."""
+    kv_bytes_per_token: Positive | None = None
+    """None: by the model's shape and `kv_cache`; must be given for a model that is not in the catalogue."""
+
+
 class Startup(Block):
     """What a cold start is made of. Gigabytes are of 10^9 bytes."""
 
@@ -379,6 +413,8 @@ class Pool(Block):
     tensor_parallel: Positive = 1
     speculative: Speculative | None = None
     """None: every step brings a sequence one token."""
+    disaggregated: Disaggregated | None = None
+    """None: a replica computes prompts and answers."""
     replicas: Positive
     worker: Worker | None = None
     """None: the emulated engine."""

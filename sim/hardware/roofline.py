@@ -90,6 +90,11 @@ def price_per_hour_usd(gpu: str, tensor_parallel: int = 1) -> float:
     return find_gpu(gpu).price_per_hour_usd * tensor_parallel
 
 
+def kv_bytes_per_token(model: str, *, kv_cache: str = "bf16") -> int:
+    """Give the bytes of keys and values that one token leaves in the cache, all layers and GPUs together."""
+    return round(_kv_bytes_per_token(find_model(model), _precision(kv_cache, "kv_cache"), 1))
+
+
 def weight_bytes_per_gpu(model: str, *, tensor_parallel: int = 1, weights: str = "bf16") -> float:
     """Give the bytes of weights that each GPU of a replica holds, and loads at a cold start."""
     return find_model(model).parameters * _precision(weights, "weights") / tensor_parallel

@@ -1,4 +1,4 @@
-"""A prompt computed on one replica and its answer on another: what each engine does of it, and whose blocks are whose."""
+"""A prompt computed on one replica and its answer on another: what each engine does, and whose blocks are whose."""
 
 from __future__ import annotations
 
