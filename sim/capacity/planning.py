@@ -13,7 +13,8 @@ from sim.capacity.headroom import Headroom, headroom
 from sim.capacity.journal import Journal
 from sim.capacity.probing import Flyer, Prober, build
 from sim.capacity.search import Candidate, Evidence, Option, Probe, Search, Skipped
-from sim.capacity.space import space_of
+from sim.capacity.space import space_of, with_candidate
+from sim.experiment.disaggregation import with_prefill
 from sim.experiment.errors import InputError
 from sim.experiment.scenario import LoadedScenario
 
@@ -46,6 +47,9 @@ class Answer:
         shares = ", ".join(f"{name} {share:.2%}" for name, share in self.best.attainment.items())
         what = candidate.option.label or "as the scenario has it"
         noun, verb = ("replica", "meets") if candidate.replicas == 1 else ("replicas", "meet")
+        flown = with_candidate(self.loaded, candidate).scenario.cluster.pools[0]
+        if flown.disaggregated is not None and "disaggregated" not in dict(candidate.option.settings):
+            what = f"{what}, {flown.disaggregated.prefill_replicas} for prefill"
         return (
             f"{candidate.replicas} {noun} of {pool.model} on {what}{spare} {verb} every SLO ({shares} good) "
             f"for {self._price(candidate)}."
@@ -85,9 +89,9 @@ class Answer:
     def _price(self, candidate: Candidate) -> str:
         return f"{candidate.price:g} GPUs" if self.minimise == "gpus" else f"${candidate.price:.2f} an hour"
 
-    def _gpus_per_replica(self, candidate: Candidate) -> int:
-        pool = self.loaded.scenario.cluster.pools[0]
-        return int(dict(candidate.option.settings).get("tensor_parallel", pool.tensor_parallel))
+    def _gpus(self, candidate: Candidate) -> int:
+        pool = with_candidate(self.loaded, candidate).scenario.cluster.pools[0]
+        return sum(each.replicas * each.num_gpus for each in with_prefill([pool]))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the flown candidates, cheapest first, as rows for a table."""
@@ -101,7 +105,7 @@ class Answer:
                 "is_close": evidence.is_close,
                 "flights": len(evidence.probes),
                 "perfect_replicas": evidence.candidate.option.min_replicas,
-                "gpus": evidence.candidate.replicas * self._gpus_per_replica(evidence.candidate),
+                "gpus": self._gpus(evidence.candidate),
                 "is_best": self.best is not None and evidence.candidate == self.best.candidate,
                 **evidence.probes[0].figures,
             }

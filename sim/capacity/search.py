@@ -14,6 +14,8 @@ from typing import Any
 
 from sim.capacity.decide import ClassCounts, Finding, judge
 
+SHORT = {"tensor_parallel": "TP", "pipeline_parallel": "PP", "data_parallel": "DP", "expert_parallel": "EP"}
+
 Settings = tuple[tuple[str, Any], ...]
 
 
@@ -27,6 +29,8 @@ class Option:
     min_replicas: int
     """What even a perfect system needs, or the smallest number asked about."""
     max_replicas: int
+    price_beside: float = 0.0
+    """Of what is there however many replicas there are: those that compute prompts for them."""
 
     @property
     def label(self) -> str:
@@ -37,7 +41,9 @@ class Option:
 def _in_words(key: str, value: Any) -> str:
     if key == "gpu":
         return str(value)
-    return f"TP {value}" if key == "tensor_parallel" else f"{key.replace('_', ' ')} {value}"
+    if key == "disaggregated":
+        return f"{value['prefill_replicas']} for prefill" if value else "no prefill replicas"
+    return f"{SHORT[key]} {value}" if key in SHORT else f"{key.replace('_', ' ')} {value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Candidate:
     @property
     def price(self) -> float:
         """What is minimised."""
-        return self.replicas * self.option.price_per_replica
+        return self.replicas * self.option.price_per_replica + self.option.price_beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from sim.capacity.search import Candidate, Option, Settings, Skipped
+from sim.experiment.disaggregation import prefill_pool
 from sim.experiment.errors import InputError
 from sim.experiment.profiles import SHIPPED
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Plan, Policy, Pool
 from sim.experiment.workload import Workload
+
+if TYPE_CHECKING:
+    from sim.cluster.machines import Machine
 
 DEFAULT_VARY: dict[str, Any] = {"replicas": "1..64", "gpu": ["l40s", "a100-sxm", "h100-sxm", "h200-sxm"]}
 """Where the scenario has no `plan` block."""
@@ -86,18 +90,25 @@ def _option(
     pool = _pool_with(loaded.scenario.cluster.pools[0], settings)
     ours = [request for request in workload.requests if request.model == pool.model]
     good_share = min(kind.slo.attainment for kind in loaded.scenario.workload.classes)
+    prefill = prefill_pool(pool)
     try:
         machine = machine_for(pool)
+        beside = 0.0 if prefill is None else _price_of(prefill, machine_for(prefill), minimise) * prefill.replicas
     except (HardwareError, EngineError) as error:
         raise _DoesNotFit(str(error)) from error
     room = machine.settings.num_blocks * machine.settings.block_size
     longest = max((request.input_tokens + request.output_tokens for request in ours), default=0)
     if room < longest:
         raise _DoesNotFit(f"the KV cache holds {room} tokens, and the longest request has {longest}")
-    price = float(pool.tensor_parallel) if minimise == "gpus" else machine.price_per_hour
+    fewest = max(bounds[0], perfect_replicas(pool, workload, good_share))
+    return Option(settings, _price_of(pool, machine, minimise), fewest, bounds[1], beside)
+
+
+def _price_of(pool: Pool, machine: Machine, minimise: str) -> float:
+    price = float(pool.num_gpus) if minimise == "gpus" else machine.price_per_hour
     if price is None:
         raise InputError("plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`")
-    return Option(settings, price, max(bounds[0], perfect_replicas(pool, workload, good_share)), bounds[1])
+    return price
 
 
 def perfect_replicas(pool: Pool, workload: Workload, good_share: float = 1.0) -> int:
@@ -113,9 +124,9 @@ def perfect_replicas(pool: Pool, workload: Workload, good_share: float = 1.0) ->
     cost, budget, seats = machine.cost, machine.settings.max_num_batched_tokens, machine.settings.max_num_seqs
     per_token = min(cost.seconds(0, tokens, 0, 0, 0.0) / tokens for tokens in (1, budget // 2 or 1, budget))
     ours = [request for request in workload.requests if request.model == pool.model]
-    # how much a prefix cache saves is not known before flying
+    # how much a prefix cache saves is not known before flying; prompts that others compute are no work here
     saved = pool.prefix_caching and any(request.prompt for request in ours)
-    inputs = 0 if saved else sum(request.input_tokens for request in ours)
+    inputs = 0 if saved or pool.disaggregated is not None else sum(request.input_tokens for request in ours)
     outputs = sum(request.output_tokens for request in ours)
     by_tokens = (inputs + outputs) * per_token + inputs * cost.per_prefill_token
     by_steps = outputs / seats * cost.seconds(1, 1, 0, 0, 0.0)
@@ -123,7 +134,7 @@ def perfect_replicas(pool: Pool, workload: Workload, good_share: float = 1.0) ->
 
 
 def _pool_with(pool: Pool, settings: Settings) -> Pool:
-    given = pool.model_dump()
+    given = pool.model_dump(exclude_unset=True)
     for name, value in settings:
         if name == "policy":
             continue

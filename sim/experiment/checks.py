@@ -11,7 +11,7 @@ from sim.experiment.expectation import NotAnExpectation
 from sim.experiment.expectation import parse as parse_expectation
 from sim.experiment.profiles import keys_of
 from sim.experiment.scenario import KeyPath, ScenarioError, Source
-from sim.experiment.schema import Policy, Pool, Scenario, Slo
+from sim.experiment.schema import LAYOUT_KEYS, Policy, Pool, Scenario, Slo
 from sim.experiment.suggest import meant, one_of
 from sim.experiment.units import written
 
@@ -141,6 +141,7 @@ def _check_pools(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
     for place, pool in enumerate(scenario.cluster.pools):
         path: KeyPath = ("cluster", "pools", place)
         _check_origin(pool, path, refuse, base_dir)
+        _check_outright(pool, path, refuse)
         _check_autoscale(pool, path, refuse)
         if pool.gpu is not None:
             _check_hardware(pool, path, refuse)
@@ -224,11 +225,12 @@ def _check_hardware(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
         raise refuse(
             (*path, "max_model_len"), f"expected at most {longest}, the context that {pool.model} was made for"
         )
+    _check_layout(pool, path, refuse)
     try:
         num_blocks = pool.num_gpu_blocks or kv_blocks_for(
             pool.gpu,
             pool.model,
-            tensor_parallel=pool.tensor_parallel,
+            **pool.layout,
             weights=pool.weights,
             kv_cache=pool.kv_cache,
             block_size=pool.block_size,
@@ -247,6 +249,24 @@ def _check_hardware(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
             f"the KV cache holds {room} tokens and a request may have {longest}; expected `max_model_len: {room}` "
             "or less, or more memory for the cache",
         )
+
+
+def _check_layout(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
+    """The model can be cut so, and its step times are told for that."""
+    from sim.hardware import HardwareError, Layout, find_model
+
+    try:
+        Layout(**pool.layout).check(find_model(pool.model))
+    except HardwareError as error:
+        raise refuse((*path, str(error).split()[0]), str(error)) from error
+
+
+def _check_outright(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
+    """Step times that are given or measured are those of the replica as it is, and of tensor parallelism at most."""
+    for key in LAYOUT_KEYS[1:]:
+        if getattr(pool, key) > 1 and (pool.step_cost is not None or pool.profile is not None):
+            what = "step_cost" if pool.step_cost is not None else "profile"
+            raise refuse((*path, key), f"expected 1: the `{what}` says what a step takes, however its GPUs share it")
 
 
 def _check_policy(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:

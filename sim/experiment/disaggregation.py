@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sim.experiment.schema import Pool
+from sim.experiment.schema import LAYOUT_KEYS, Pool
 
 SUFFIX = "prefill"
 
@@ -24,7 +24,7 @@ def prefill_pool(pool: Pool) -> Pool | None:
     if given is None:
         return None
     own: dict[str, Any] = {key: value for key, value in given.prefill if value is not None}
-    if own.keys() & {"gpu", "step_cost", "tensor_parallel"}:
+    if own.keys() & {"gpu", "step_cost", *LAYOUT_KEYS}:
         # another machine: what the pool says of its own memory or times is not about it
         own = {"num_gpu_blocks": None} | own
     if "gpu" in own:

@@ -22,6 +22,8 @@ Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
 """Of a class or a tenant: it stands in expectations, headers and file columns."""
 
+LAYOUT_KEYS = ("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel")
+
 DISTRIBUTION_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "constant": (("mean",),),
     "uniform": (("min", "max"),),
@@ -341,6 +343,9 @@ class Prefill(Block):
     gpu: str | None = None
     step_cost: ExplicitStepCost | None = None
     tensor_parallel: Positive | None = None
+    pipeline_parallel: Positive | None = None
+    data_parallel: Positive | None = None
+    expert_parallel: Positive | None = None
     max_num_seqs: Positive | None = None
     max_num_batched_tokens: Positive | None = None
     num_gpu_blocks: Positive | None = None
@@ -411,6 +416,13 @@ class Pool(Block):
     weights: Literal["bf16", "fp8"] = "bf16"
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     tensor_parallel: Positive = 1
+    """GPUs over which each layer of a replica is split."""
+    pipeline_parallel: Positive = 1
+    """Stages of a replica, each with an equal part of the layers."""
+    data_parallel: Positive = 1
+    """Of a mixture of experts: how often a replica repeats its attention, each time for sequences of its own."""
+    expert_parallel: Positive = 1
+    """Of a mixture of experts: GPUs over which whole experts are spread, tensor × data parallel; 1: slices of each."""
     speculative: Speculative | None = None
     """None: every step brings a sequence one token."""
     disaggregated: Disaggregated | None = None
@@ -432,6 +444,16 @@ class Pool(Block):
     cold_start: Duration = 60.0
     startup: Startup | None = None
     """The parts of a cold start, instead of its one figure."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """How the GPUs of a replica share the model, by key."""
+        return {key: getattr(self, key) for key in LAYOUT_KEYS}
 
     @model_validator(mode="after")
     def _has_one_cold_start(self) -> Pool:

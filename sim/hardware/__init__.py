@@ -17,6 +17,7 @@ from sim.hardware.catalogue import (
     model_names,
     read_model,
 )
+from sim.hardware.layout import Layout
 from sim.hardware.roofline import (
     kv_blocks_for,
     kv_bytes_per_token,
@@ -29,6 +30,7 @@ __all__ = [
     "EngineEfficiency",
     "Gpu",
     "HardwareError",
+    "Layout",
     "Model",
     "engine_names",
     "find_engine",
