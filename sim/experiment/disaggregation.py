@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sim.experiment.schema import LAYOUT_KEYS, Pool
+from sim.experiment.schema import LAYOUT_KEYS, Pool, Scenario
 
 SUFFIX = "prefill"
 
@@ -50,3 +50,13 @@ def with_prefill(pools: Iterable[Pool]) -> tuple[Pool, ...]:
         if prefill is not None:
             found.append(prefill)
     return tuple(found)
+
+
+def not_disaggregated(scenario: Scenario) -> list[str]:
+    """Say what a rung leaves out on which every replica is an engine that computes prompts and answers."""
+    return [
+        f"Disaggregation of {name_of(pool)}: each of its {pool.replicas + pool.disaggregated.prefill_replicas} "
+        "replicas, those for prefill too, computes prompts and answers, and no KV moves."
+        for pool in scenario.cluster.pools
+        if pool.disaggregated is not None
+    ]

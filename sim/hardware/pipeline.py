@@ -9,9 +9,9 @@ does p micro-batches meanwhile), and p − 1 hops of activations:
 
 A prompt's chunk is not divided: it goes through all stages as one micro-batch and takes its whole time. With one chunk
 a step this is exact for a prompt in a pipeline that has nothing else to do, and cautious for one full of prompts, which
-does up to p chunks in that time. (A mixture's prompt of so few tokens that it meets only some of the experts is taken
-to meet as few as its p-th part: too fast by up to that.) Stages are taken as equal, and micro-batches too: no bubbles. The engine's own host
-time is paid once per micro-batch, beside the others'.
+does up to p chunks in that time. (A mixture's prompt so short that it meets only some experts is taken to meet those of
+its p-th part, and is too fast by that.) Stages are taken as equal, and micro-batches too: there are no bubbles. The
+engine's own host time is paid once per micro-batch, beside the others'.
 """
 
 from __future__ import annotations

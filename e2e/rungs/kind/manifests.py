@@ -17,6 +17,7 @@ import yaml
 
 from e2e.cluster.place import NAMESPACE
 from e2e.rungs.configuration import gateway_config, keys_of, pool_block, router_config, worker_config
+from sim.experiment.disaggregation import with_prefill
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Pool
 
@@ -56,7 +57,7 @@ class FlightManifests:
     @property
     def pools(self) -> dict[str, Pool]:
         """By name."""
-        return {pool.name or pool.engine: pool for pool in self.loaded.scenario.cluster.pools}
+        return {pool.name or pool.engine: pool for pool in with_prefill(self.loaded.scenario.cluster.pools)}
 
     @property
     def num_gateways(self) -> int:
