@@ -12,7 +12,7 @@ from sim.capacity.crew import Crew, Fly, Hands
 from sim.capacity.headroom import Headroom, headroom
 from sim.capacity.journal import Journal
 from sim.capacity.probing import Flyer, Prober, build
-from sim.capacity.search import Candidate, Evidence, Option, Probe, Search, Skipped
+from sim.capacity.search import PREFILL_REPLICAS, Candidate, Evidence, Option, Probe, Search, Skipped
 from sim.capacity.space import space_of, with_candidate
 from sim.experiment.disaggregation import with_prefill
 from sim.experiment.errors import InputError
@@ -48,7 +48,7 @@ class Answer:
         what = candidate.option.label or "as the scenario has it"
         noun, verb = ("replica", "meets") if candidate.replicas == 1 else ("replicas", "meet")
         flown = with_candidate(self.loaded, candidate).scenario.cluster.pools[0]
-        if flown.disaggregated is not None and "disaggregated" not in dict(candidate.option.settings):
+        if flown.disaggregated is not None and PREFILL_REPLICAS not in dict(candidate.option.settings):
             what = f"{what}, {flown.disaggregated.prefill_replicas} for prefill"
         return (
             f"{candidate.replicas} {noun} of {pool.model} on {what}{spare} {verb} every SLO ({shares} good) "

@@ -14,6 +14,7 @@ from typing import Any
 
 from sim.capacity.decide import ClassCounts, Finding, judge
 
+PREFILL_REPLICAS = "disaggregated.prefill_replicas"
 SHORT = {"tensor_parallel": "TP", "pipeline_parallel": "PP", "data_parallel": "DP", "expert_parallel": "EP"}
 
 Settings = tuple[tuple[str, Any], ...]
@@ -41,8 +42,8 @@ class Option:
 def _in_words(key: str, value: Any) -> str:
     if key == "gpu":
         return str(value)
-    if key == "disaggregated":
-        return f"{value['prefill_replicas']} for prefill" if value else "no prefill replicas"
+    if key == PREFILL_REPLICAS:
+        return f"{value} for prefill"
     return f"{SHORT[key]} {value}" if key in SHORT else f"{key.replace('_', ' ')} {value}"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sim.capacity.search import Candidate, Option, Settings, Skipped
+from sim.capacity.search import PREFILL_REPLICAS, Candidate, Option, Settings, Skipped
 from sim.experiment.disaggregation import prefill_pool
 from sim.experiment.errors import InputError
 from sim.experiment.profiles import SHIPPED
@@ -124,10 +124,12 @@ def perfect_replicas(pool: Pool, workload: Workload, good_share: float = 1.0) ->
     cost, budget, seats = machine.cost, machine.settings.max_num_batched_tokens, machine.settings.max_num_seqs
     per_token = min(cost.seconds(0, tokens, 0, 0, 0.0) / tokens for tokens in (1, budget // 2 or 1, budget))
     ours = [request for request in workload.requests if request.model == pool.model]
-    # how much a prefix cache saves is not known before flying; prompts that others compute are no work here
+    # how much a prefix cache saves is not known before flying
     saved = pool.prefix_caching and any(request.prompt for request in ours)
-    inputs = 0 if saved or pool.disaggregated is not None else sum(request.input_tokens for request in ours)
+    inputs = 0 if saved else sum(request.input_tokens for request in ours)
     outputs = sum(request.output_tokens for request in ours)
+    if pool.disaggregated is not None:  # others compute the prompts and bring the first tokens
+        inputs, outputs = 0, outputs - len(ours)
     by_tokens = (inputs + outputs) * per_token + inputs * cost.per_prefill_token
     by_steps = outputs / seats * cost.seconds(1, 1, 0, 0, 0.0)
     return max(1, ceil(good_share * max(by_tokens, by_steps) / (workload.duration_seconds + AFTERWARDS_SECONDS) - 1e-9))
@@ -138,8 +140,15 @@ def _pool_with(pool: Pool, settings: Settings) -> Pool:
     for name, value in settings:
         if name == "policy":
             continue
-        if name not in Pool.model_fields or name in ("replicas", "autoscale", "model", "name"):
-            known = sorted(set(Pool.model_fields) - {"autoscale", "model", "name"} | {"policy"})
+        if name == PREFILL_REPLICAS:
+            if pool.disaggregated is None:
+                raise InputError(f"plan.vary: {name}: the pool has no `disaggregated` block")
+            given["disaggregated"] = given["disaggregated"] | {"prefill_replicas": value}
+            continue
+        if name not in Pool.model_fields or name in ("replicas", "autoscale", "disaggregated", "model", "name"):
+            known = sorted(
+                set(Pool.model_fields) - {"autoscale", "disaggregated", "model", "name"} | {"policy", PREFILL_REPLICAS}
+            )
             raise InputError(f"plan.vary: {name!r} is nothing that can be varied; expected one of {', '.join(known)}")
         given[name] = value
         if name == "gpu":

@@ -121,3 +121,35 @@ def test_a_space_that_is_none_is_told(vary: str, told: str) -> None:
 
     with pytest.raises(InputError, match=told):
         plan(loaded)
+
+
+DISAGGREGATED = SCENARIO.replace(
+    "max_model_len: 1000}}",
+    "max_model_len: 1000, disaggregated: {{prefill_replicas: 1, kv_bytes_per_token: 1000}}}}",
+).replace("max_num_seqs: [2, 4], tensor_parallel: [1, 2]", "disaggregated.prefill_replicas: [1, 2]")
+
+
+def test_a_plan_pays_for_the_replicas_that_compute_prompts_and_varies_them() -> None:
+    loaded = parse(DISAGGREGATED.format(seed=1, rate=7, cv=1.0, ttft=300, attainment=0.9))
+    answer = plan(loaded)
+
+    assert {option.price_beside for option in answer.options} == {1.0, 2.0}
+    for row in answer.rows():
+        assert row["price"] == row["gpus"] == row["replicas"] + int(row["option"].split()[0]), row
+    assert answer.best is not None
+    assert "for prefill meet" in answer.sentence
+
+
+def test_prompts_that_others_compute_are_no_work_of_a_decode_replica() -> None:
+    from sim.capacity.space import perfect_replicas
+
+    loaded = parse(DISAGGREGATED.format(seed=1, rate=7, cv=1.0, ttft=300, attainment=0.9))
+    pool, workload = loaded.scenario.cluster.pools[0], build(loaded)
+    whole = pool.model_copy(update={"disaggregated": None})
+    assert perfect_replicas(pool, workload) <= perfect_replicas(whole, workload)
+
+
+def test_a_pool_with_parts_of_a_cold_start_can_be_varied() -> None:
+    text = SCENARIO.replace("max_model_len: 1000}}", "max_model_len: 1000, startup: {{weights_gb: 1.0}}}}")
+    loaded = parse(text.format(seed=1, rate=2, cv=1.0, ttft=300, attainment=0.9))
+    assert len(space_of(loaded, build(loaded)).options) == 4
