@@ -93,11 +93,12 @@ class Handover:
             self._ask(transit)
             return None
         request = transit.request
-        why = self._decode.why_not(Sequence(transit.key, request.input_tokens, request.output_tokens))
-        if why is not None and "prompts are not chunked" not in why:
-            return Rejected(why)
-        keeps_kv = request.output_tokens > 1
-        return transit.replica.submit(Sequence(transit.key, request.input_tokens, 1, hashes, keeps_kv=keeps_kv))
+        goes_on = request.output_tokens > 1
+        if goes_on:
+            why = self._decode.why_not(handed_over(transit.key, request.input_tokens, request.output_tokens))
+            if why is not None:
+                return Rejected(why)
+        return transit.replica.submit(Sequence(transit.key, request.input_tokens, 1, hashes, keeps_kv=goes_on))
 
     def act(self, action: Action, now: float) -> None:
         """Carry out what the pool of decode replicas decided."""
