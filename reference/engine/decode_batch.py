@@ -24,10 +24,10 @@ class DecodeBatch:
 
     __slots__ = (
         "_block_size",
-        "_finishing",
         "_residues",
         "_slacks",
         "context_tokens",
+        "finishing",
         "is_decided",
         "num_sequences",
         "recorded",
@@ -49,7 +49,7 @@ class DecodeBatch:
         self._residues = [0] * block_size
         """How many members need a block in the steps whose number is minus the index, modulo block size."""
         self._slacks = [*range(block_size - 1, -1, -1)] * 2
-        self._finishing: list[tuple[int, int, Sequence]] = []
+        self.finishing: list[tuple[int, int, Sequence]] = []
         """Heap of (finishing step, admission, sequence); entries of sequences that left early are skipped when met."""
 
     @property
@@ -70,7 +70,7 @@ class DecodeBatch:
         size = self._block_size
         self.recorded += (length + size - 2) // size
         self._residues[(offset - 1) % size] += 1
-        heappush(self._finishing, (finish_step, sequence.admission, sequence))
+        heappush(self.finishing, (finish_step, sequence.admission, sequence))
 
     def part(self, sequence: Sequence) -> tuple[int, int, int]:
         """Let a member go between two steps; give (computed tokens, blocks it holds, blocks of them not yet taken)."""
@@ -86,23 +86,20 @@ class DecodeBatch:
         self._residues[(offset - 1) % size] -= 1
         return length - 1, held, held - recorded
 
-    def advance(self, steps: int) -> list[Sequence] | None:
-        """Pass `steps` steps; give those that finish with the last of them, in order of admission."""
-        step = self.step = self.step + steps
-        self.context_tokens += self.num_sequences * steps
-        finishing = self._finishing
-        if not finishing or finishing[0][0] > step:
-            return None
+    def take_finished(self) -> list[Sequence]:
+        """Give those that finish with the step just taken, in order of admission."""
+        step = self.step
+        finishing = self.finishing
         finished = []
         while finishing and finishing[0][0] <= step:
-            sequence = heappop(finishing)[2]
-            if sequence.finish_step == step and sequence.state is DECODING:
+            due, _, sequence = heappop(finishing)
+            if sequence.finish_step == due == step and sequence.state is DECODING:
                 finished.append(sequence)
         return finished
 
     def steps_to_finish(self) -> int:
         """Count the steps until the next member finishes. Only when there are members."""
-        finishing = self._finishing
+        finishing = self.finishing
         while True:
             finish_step, _, sequence = finishing[0]
             if sequence.finish_step == finish_step and sequence.state is DECODING:
@@ -110,24 +107,29 @@ class DecodeBatch:
             heappop(finishing)
 
     def settle(self) -> int:
-        """Give the blocks to be taken from the pool, so that `recorded` is what members hold.
-
-        The blocks held by members are (the sum of lengths + the free places in their last blocks) / block size.
-        """
+        """Give the blocks to be taken from the pool, so that `recorded` is what members hold."""
         level = self.step if self.is_decided else self.step - 1
         if level == self.settled:
             return 0
         self.settled = level
-        count = self.num_sequences
-        if not count:
-            return 0
-        size = self._block_size
-        first = level % size
-        slack: int = sum(map(mul, self._residues, self._slacks[first : first + size]))
-        held = (self.context_tokens - count * (self.step - level) + slack) // size
+        held = self.held_after(0)
         growth = held - self.recorded
         self.recorded = held
         return growth
+
+    def held_after(self, steps: int) -> int:
+        """Count the blocks that members hold once so many more steps have passed.
+
+        (The sum of lengths + the free places in their last blocks) / block size.
+        """
+        count = self.num_sequences
+        if not count:
+            return 0
+        level = self.step + steps if self.is_decided else self.step + steps - 1
+        size = self._block_size
+        first = level % size
+        slack: int = sum(map(mul, self._residues, self._slacks[first : first + size]))
+        return (self.context_tokens - count * (self.step - level) + slack) // size
 
     def blocks_now(self) -> int:
         """Count the blocks that the next step takes, once settled."""
@@ -152,7 +154,7 @@ class DecodeBatch:
 
     def clear(self) -> None:
         """Forget every member."""
-        self._finishing.clear()
+        self.finishing.clear()
         self._residues = [0] * self._block_size
         self.is_decided = False
         self.settled = self.step - 1

@@ -75,7 +75,7 @@ class Plan:
 class StepTimer:
     """Step times in ticks, for a replica that may be slower than it should by a factor."""
 
-    __slots__ = ("_affine", "_cost", "_factor", "slope")
+    __slots__ = ("_cost", "_factor", "fixed", "slope")
 
     def __init__(self, cost: StepCost) -> None:
         self._cost = cost
@@ -84,18 +84,18 @@ class StepTimer:
     def set_factor(self, factor: float) -> None:
         """Have every step take `factor` times as long as its cost says."""
         self._factor = factor
-        self._affine: list[int] = []
-        """Ticks of a decode step by batch size, context apart."""
+        self.fixed: list[int] = []
+        """Ticks of a decode step by batch size, context apart, as far as was asked for with `decode`."""
         self.slope = round(self._cost.per_context_token * factor * TICKS_PER_SECOND)
         """Ticks per token of context."""
 
     def decode(self, num_sequences: int, context_tokens: int) -> int:
         """Give the time of a step that only decodes."""
-        affine = self._affine
-        while num_sequences >= len(affine):
-            fixed, _ = self._cost.decode_affine(len(affine))
-            affine.append(max(1, round(fixed * self._factor * TICKS_PER_SECOND)))
-        return affine[num_sequences] + self.slope * context_tokens
+        fixed = self.fixed
+        while num_sequences >= len(fixed):
+            seconds, _ = self._cost.decode_affine(len(fixed))
+            fixed.append(max(1, round(seconds * self._factor * TICKS_PER_SECOND)))
+        return fixed[num_sequences] + self.slope * context_tokens
 
     def mixed(
         self, num_sequences: int, num_tokens: int, context_tokens: int, prefill_tokens: int, prefill_pairs: float

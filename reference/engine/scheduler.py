@@ -129,11 +129,43 @@ class Scheduler:
         waiting.append(sequence)
         return is_open
 
+    def _may_shrink(self) -> bool:
+        """Whether the head of the queue, which found no blocks, may need fewer once some that it hits are evicted.
+
+        Then its first chunk starts earlier and, bounded by the budget, ends earlier. Decodes evict, so no leap is sure.
+        """
+        head = self.waiting[0]
+        if not self._caches or head.prefill_target <= self._budget_left or len(self.running) >= self._max_seqs:
+            return False
+        return bool(head.block_hashes) or head.survivors is not None
+
+    def lets_in_after(self, steps: int) -> int:
+        """Give the prompt tokens of the one who waits, if the step after `steps` more decodes surely admits it whole.
+
+        Surely: nothing of it is cached, it fits the budget, and there are blocks for it beside those that the members
+        would hold if each had just begun a new one. 0 when that is not so, or cannot be told so cheaply.
+        """
+        waiting = self.waiting
+        if len(waiting) != 1 or self._partial is not None or self.has_preempted or self._reserves:
+            return 0
+        sequence = waiting[0]
+        target = sequence.prefill_target
+        batch, size = self.batch, self._block_size
+        num = batch.num_sequences
+        if sequence.block_hashes or sequence.generated or sequence.is_handed_over or target > self._budget - num:
+            return 0
+        most = batch.context_tokens + num * (steps + size - 1) + target + size - 1
+        return target if most <= (self.pool.free + batch.recorded) * size else 0
+
     @property
     def kv_usage(self) -> float:
         """The share of blocks that sequences hold, 0 to 1."""
-        self._settle()
-        return self.pool.used / self.pool.total
+        return self.kv_usage_after(0)
+
+    def kv_usage_after(self, steps: int) -> float:
+        """Give the share of blocks that sequences hold once so many of the steps decided have passed."""
+        batch, pool = self.batch, self.pool
+        return (pool.total - pool.free - batch.recorded + batch.held_after(steps)) / pool.total
 
     def schedule(self) -> int:
         """Decide the next step and take its blocks; give the number of equal steps that begin with it, 0 for none."""
@@ -157,9 +189,13 @@ class Scheduler:
         if not num:
             batch.is_decided = False
             return 0
-        if self.has_preempted or not self._leaping:
+        if self.has_preempted or not self._leaping or (self.waiting and self._may_shrink()):
             return 1
-        steps = batch.steps_to_finish()
+        finish_step, _, first = batch.finishing[0]
+        if first.finish_step == finish_step and first.state is DECODING:
+            steps = finish_step - batch.step
+        else:
+            steps = batch.steps_to_finish()
         if batch.context_tokens + num * (size + steps - 2) <= (self.pool.free + batch.recorded) * size:
             return steps
         self._settle()
@@ -191,18 +227,21 @@ class Scheduler:
         """End `steps` steps, no more than `schedule` said; tell first tokens, resumptions and finishes, in order."""
         batch = self.batch
         batch.is_decided = False
-        self.counters.generated_tokens += batch.num_sequences * steps
+        tokens = batch.num_sequences * steps
+        self.counters.generated_tokens += tokens
         outcomes: list[tuple[str, Sequence]] = []
-        finished = batch.advance(steps)
-        if finished is not None:
-            for sequence in finished:
+        step = batch.step = batch.step + steps
+        batch.context_tokens += tokens
+        finishing = batch.finishing
+        if finishing and finishing[0][0] <= step:
+            for sequence in batch.take_finished():
                 self._release(sequence)
                 sequence.generated = sequence.output_tokens
                 sequence.state = ENDED
                 outcomes.append((FINISHED, sequence))
-            self.counters.finished += len(finished)
-        if self.prefills:
-            prefills = self.prefills
+                self.counters.finished += 1
+        prefills = self.prefills
+        if prefills:
             self.prefills = []
             for sequence, chunk in prefills:
                 self._complete_prefill(sequence, chunk, outcomes)
@@ -211,8 +250,10 @@ class Scheduler:
     def leap(self, steps: int) -> None:
         """Take `steps` whole steps, fewer than `schedule` said, leaving the next one decided as single steps would."""
         batch = self.batch
-        self.counters.generated_tokens += batch.num_sequences * steps
-        batch.advance(steps)
+        tokens = batch.num_sequences * steps
+        self.counters.generated_tokens += tokens
+        batch.step += steps
+        batch.context_tokens += tokens
 
     def leave(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is. Not while a step that computes it is running."""

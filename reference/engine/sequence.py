@@ -11,6 +11,9 @@ from typing import Final, NamedTuple
 
 from reference.engine.block_pool import Block
 
+from_fields: Final = tuple.__new__
+"""`from_fields(Event, (kind, ...))` is `Event(kind, ...)` in half the time."""
+
 FIRST_TOKEN: Final = "first_token"
 FINISHED: Final = "finished"
 RESUMED: Final = "resumed"

@@ -33,16 +33,17 @@ class EjectionPolicy:
     """Remembers how each endpoint of a pool has fared since it was last well."""
 
     settings: EjectionSettings
-    _health: dict[str, _Health] = field(default_factory=dict)
+    health: dict[str, _Health] = field(default_factory=dict)
+    """Of those that have failed since they last answered."""
 
     def succeeded(self, endpoint: str) -> None:
         """Forget the failures of an endpoint that answered."""
-        if endpoint in self._health:
-            del self._health[endpoint]
+        if endpoint in self.health:
+            del self.health[endpoint]
 
     def failed(self, endpoint: str, request_id: str) -> bool:
         """Count a failure; say whether the endpoint has earned its ejection."""
-        health = self._health.setdefault(endpoint, _Health())
+        health = self.health.setdefault(endpoint, _Health())
         # once ejected, an endpoint that has answered nothing since is out again at its first failure
         enough = 1 if health.num_ejections else self.settings.failures
         if len(health.failed) < enough:
@@ -51,7 +52,7 @@ class EjectionPolicy:
 
     def eject(self, endpoint: str, now: float) -> float:
         """Return until when an endpoint is left out; after that one more failure ejects it again."""
-        health = self._health.setdefault(endpoint, _Health())
+        health = self.health.setdefault(endpoint, _Health())
         seconds = min(
             self.settings.max_seconds, self.settings.base_seconds * 2.0 ** min(health.num_ejections, _MAX_DOUBLINGS)
         )
@@ -61,4 +62,4 @@ class EjectionPolicy:
 
     def forget(self, endpoint: str) -> None:
         """Drop what is known of an endpoint that is gone."""
-        self._health.pop(endpoint, None)
+        self.health.pop(endpoint, None)

@@ -19,7 +19,7 @@ from reference.policy.queue import Fairness, PoolQueue
 from reference.policy.retry import RetryBudget
 from reference.policy.roster import Roster
 from reference.policy.routing.protocol import RoutingPolicy
-from reference.policy.view import Chance, Decision, Endpoint, Observation, Rejected, RequestView
+from reference.policy.view import Chance, Decision, Endpoint, Observation, Rejected, RequestView, from_fields
 
 
 class Outcome(Enum):
@@ -124,6 +124,7 @@ class Pool:
         self._roster = Roster(settings.ejection, settings.max_in_flight_per_endpoint)
         self._flights: dict[str, Flight] = {}
         self._queue = PoolQueue(settings.fairness, settings.tenant_weights)
+        self._waiting = self._queue.waiting
         self._retrying: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._in_flight_of: defaultdict[str, int] = defaultdict(int)
         self._budget = RetryBudget(settings.retry_budget_ratio, settings.retry_min_per_second)
@@ -181,16 +182,19 @@ class Pool:
         Raises:
             ValueError: a request of this id is here already.
         """
-        if request.request_id in self._flights or request.request_id in self._queue:
-            raise ValueError(f"request {request.request_id!r} is here already; expected an id of its own")
+        request_id, roster, waiting = request.request_id, self._roster, self._waiting
+        if request_id in self._flights or request_id in waiting:
+            raise ValueError(f"request {request_id!r} is here already; expected an id of its own")
         self.counters.submitted += 1
         self._budget.deposit()
-        # who has waited goes first to an endpoint that is back
-        actions = self._serve_queue(now) if self._roster.readmit(now) and self._queue else []
-        if not self._roster:
+        actions: list[Action] = []
+        if roster.readmissions and roster.readmit(now) and waiting:
+            # who has waited goes first to an endpoint that is back
+            actions = self._serve_queue(now)
+        if not roster.by_name:
             return [self._refused(request, "no endpoint serves this model", status=503)]
-        if not self._queue:
-            candidates = self._roster.candidates(request.session)
+        if not waiting:
+            candidates = roster.available if roster.is_open else roster.candidates(request.session)
             if candidates:
                 actions.append(self._dispatch(request, candidates, 1, (), now))
                 return actions
@@ -208,11 +212,13 @@ class Pool:
         if flight is None:
             return []
         self._land(flight)
-        self._roster.readmit(now)
+        roster = self._roster
+        if roster.readmissions:
+            roster.readmit(now)
         actions: list[Action] = []
         if outcome is Outcome.OK:
             self.counters.completed += 1
-            self._roster.succeeded(flight.endpoint)
+            roster.succeeded(flight.endpoint)
         elif outcome is Outcome.CANCELLED:
             self.counters.cancelled += 1
         elif outcome is Outcome.CLIENT_ERROR:
@@ -221,7 +227,7 @@ class Pool:
             if outcome is Outcome.FAILED:
                 self.counters.ejections += self._roster.failed(flight.endpoint, request_id, now)
             actions += self._retry(flight, outcome, now)
-        if self._queue:
+        if self._waiting:
             actions += self._serve_queue(now)
         return actions
 
@@ -271,7 +277,7 @@ class Pool:
         self, request: RequestView, candidates: list[Endpoint], attempt: int, failed_on: tuple[str, ...], now: float
     ) -> Dispatch:
         decision = self._routing.route(request, candidates, now, self._chance)
-        endpoint = self._roster.get(decision.endpoint)
+        endpoint = self._roster.by_name.get(decision.endpoint)
         if endpoint is None:
             names = [candidate.name for candidate in candidates]
             raise ValueError(f"the routing policy chose {decision.endpoint!r}; expected one of {names}")
@@ -281,7 +287,7 @@ class Pool:
         self._flights[request.request_id] = Flight(request, endpoint, attempt, failed_on)
         if self._on_dispatched is not None:
             self._on_dispatched(request, endpoint.name, now)
-        return Dispatch(request, decision, attempt)
+        return from_fields(Dispatch, (request, decision, attempt))
 
     def _land(self, flight: Flight) -> None:
         flight.endpoint.in_flight -= 1

@@ -30,13 +30,14 @@ class PoolQueue:
         """Priority → tenant → request id → request, in order. Leaving costs the same at any place."""
         self._shares: dict[int, FairShare] = {}
         """Of `tokens`: what each tenant has had of a priority, for as long as somebody of that priority waits."""
-        self._waiting: dict[str, RequestView] = {}
+        self.waiting: dict[str, RequestView] = {}
+        """By id, to be read only."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __contains__(self, request_id: str) -> bool:
-        return request_id in self._waiting
+        return request_id in self.waiting
 
     def push(self, request: RequestView, *, first: bool = False) -> None:
         """Let a request wait; `first` puts it before its equals (a retry has waited already)."""
@@ -49,7 +50,7 @@ class PoolQueue:
         lane[request.request_id] = request
         if first:
             lane.move_to_end(request.request_id, last=False)
-        self._waiting[request.request_id] = request
+        self.waiting[request.request_id] = request
 
     def pop(self, in_flight_of: Mapping[str, int]) -> RequestView:
         """Take the next request out: of those of the highest priority, the first of the tenant whose turn it is."""
@@ -71,7 +72,7 @@ class PoolQueue:
         would still hold as much as this one gives up its last come. So who holds no more than its part of the queue
         is never refused by it.
         """
-        if not self._waiting:
+        if not self.waiting:
             return None
         least = self.least_important()
         if least.priority != request.priority:
@@ -90,7 +91,7 @@ class PoolQueue:
 
     def remove(self, request_id: str) -> RequestView | None:
         """Take a request out wherever it stands; None when it does not wait here."""
-        request = self._waiting.pop(request_id, None)
+        request = self.waiting.pop(request_id, None)
         if request is None:
             return None
         tenants = self._lanes[request.priority]

@@ -26,7 +26,8 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Count one request."""
-        self.balance = min(self.max_balance, self.balance + self.ratio)
+        balance = self.balance + self.ratio
+        self.balance = balance if balance < self.max_balance else self.max_balance
 
     def withdraw(self, now: float) -> bool:
         """Take one retry out; say whether there was one."""

@@ -21,40 +21,40 @@ class Roster:
     def __init__(self, ejection: EjectionSettings, max_in_flight: int | None) -> None:
         self.available: list[Endpoint] = []
         """By name. Replaced, never changed in place."""
-        self._endpoints: dict[str, Endpoint] = {}
+        self.by_name: dict[str, Endpoint] = {}
+        """To be read only, as the other public ones."""
         self._ejection = EjectionPolicy(ejection)
         self._max_in_flight = max_in_flight
+        self.is_open = max_in_flight is None
+        """Whether whoever is available is a candidate for everybody that has not failed."""
         self._split = VersionSplit()
-        self._readmissions: list[tuple[float, str]] = []
+        self.readmissions: list[tuple[float, str]] = []
+        """Heap of (when, name): the ejections that will be over."""
         self._versions: list[tuple[str, float]] = []
         """Version → weight, where there is more than one version to choose from."""
 
     def __len__(self) -> int:
-        return len(self._endpoints)
+        return len(self.by_name)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All endpoints, by name."""
-        return tuple(self._endpoints[name] for name in sorted(self._endpoints))
-
-    def get(self, name: str) -> Endpoint | None:
-        """Return the endpoint of this name, None when there is none."""
-        return self._endpoints.get(name)
+        return tuple(self.by_name[name] for name in sorted(self.by_name))
 
     # Endpoints come and go
 
     def add(self, name: str, weight: float, version: str) -> None:
         """Take an endpoint in, or its new weight and version; one that drained takes requests again."""
-        known = self._endpoints.get(name)
+        known = self.by_name.get(name)
         if known is None:
-            self._endpoints[name] = Endpoint(name, weight, version=version)
+            self.by_name[name] = Endpoint(name, weight, version=version)
         else:
             known.weight, known.version, known.is_draining = weight, version, False
         self._refresh()
 
     def remove(self, name: str) -> bool:
         """Let an endpoint go; say whether it was here."""
-        if self._endpoints.pop(name, None) is None:
+        if self.by_name.pop(name, None) is None:
             return False
         self._ejection.forget(name)
         self._refresh()
@@ -62,14 +62,14 @@ class Roster:
 
     def drain(self, name: str) -> None:
         """Leave an endpoint out from now on."""
-        if name in self._endpoints:
-            self._endpoints[name].is_draining = True
+        if name in self.by_name:
+            self.by_name[name].is_draining = True
             self._refresh()
 
     def observe(self, name: str, observation: Observation) -> None:
         """Keep what a scrape reported, if the endpoint is still here."""
-        if name in self._endpoints:
-            self._endpoints[name].observed = observation
+        if name in self.by_name:
+            self.by_name[name].observed = observation
 
     # Who may take a request
 
@@ -102,29 +102,30 @@ class Roster:
 
     def succeeded(self, endpoint: Endpoint) -> None:
         """Note that an endpoint has answered."""
-        self._ejection.succeeded(endpoint.name)
+        if self._ejection.health:
+            self._ejection.succeeded(endpoint.name)
 
     def failed(self, endpoint: Endpoint, request_id: str, now: float) -> bool:
         """Note that an endpoint has failed a request; eject it if it has earned that and is not the last."""
-        if self._endpoints.get(endpoint.name) is not endpoint:
+        if self.by_name.get(endpoint.name) is not endpoint:
             return False
         has_earned_it = self._ejection.failed(endpoint.name, request_id)
         is_last = not any(other is not endpoint for other in self.available)
         if not has_earned_it or is_last or endpoint.ejected_until is not None:
             return False
         endpoint.ejected_until = self._ejection.eject(endpoint.name, now)
-        heappush(self._readmissions, (endpoint.ejected_until, endpoint.name))
+        heappush(self.readmissions, (endpoint.ejected_until, endpoint.name))
         self._refresh()
         return True
 
     def readmit(self, now: float) -> bool:
         """Take back the endpoints whose ejection is over; say whether there may be any."""
-        readmissions = self._readmissions
+        readmissions = self.readmissions
         if not readmissions or readmissions[0][0] > now:
             return False
         while readmissions and readmissions[0][0] <= now:
             until, name = heappop(readmissions)
-            endpoint = self._endpoints.get(name)
+            endpoint = self.by_name.get(name)
             if endpoint is not None and endpoint.ejected_until == until:
                 endpoint.ejected_until = None
         self._refresh()
@@ -132,10 +133,10 @@ class Roster:
 
     def next_readmission(self) -> float | None:
         """Return when `readmit` next has something to do, None when nobody is ejected."""
-        return self._readmissions[0][0] if self._readmissions else None
+        return self.readmissions[0][0] if self.readmissions else None
 
     def _refresh(self) -> None:
-        taking = [self._endpoints[name] for name in sorted(self._endpoints) if not self._endpoints[name].is_draining]
+        taking = [self.by_name[name] for name in sorted(self.by_name) if not self.by_name[name].is_draining]
         self.available = [endpoint for endpoint in taking if endpoint.ejected_until is None] or taking
         weights: dict[str, float] = {}
         for endpoint in self.available:
@@ -143,3 +144,4 @@ class Roster:
         for version in {version for version, _ in self._versions} - weights.keys():
             self._split.forget(version)
         self._versions = sorted(weights.items()) if len(weights) > 1 else []
+        self.is_open = self._max_in_flight is None and not self._versions

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from_fields: Final = tuple.__new__
+"""`from_fields(Decision, (endpoint, reason, scores))` is `Decision(endpoint, reason, scores)` in half the time."""
 
 Chance = Callable[[], float]
 """A source of uniforms in [0, 1); the caller owns the seed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from math import nan
 from typing import Final, Protocol
 
+from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.recorder import TIMED_OUT, Recorder
 from sim.experiment.workload import WorkloadRequest
@@ -25,7 +26,7 @@ class Entry(Protocol):
     def entries(self, requests: tuple[WorkloadRequest, ...]) -> Iterator[tuple[float, int, WorkloadRequest]]:
         """Give each request with when something must first be decided about it, and in whose turn."""
 
-    def entrance(self) -> Callable[[WorkloadRequest], None]:
+    def entrance(self) -> Callable[[WorkloadRequest], Call | None]:
         """Give who decides it, at that time."""
 
     def leave(self, request: WorkloadRequest) -> None:
@@ -36,7 +37,7 @@ class Clients:
     """Everyone who sends. Feeds the requests of a workload in order of schedule."""
 
     def __init__(self, requests: tuple[WorkloadRequest, ...], clock: Clock, entry: Entry, recorder: Recorder) -> None:
-        self._clock = clock
+        self._agenda = clock.agenda
         self._entry = entry
         self._enter = entry.entrance()
         self._recorder = recorder
@@ -46,22 +47,23 @@ class Clients:
     def _feed(self) -> None:
         """Put the next request on the clock."""
         for when, turn, request in self._entries:
-            self._clock.call_at(when, turn, self._on_entry, request)
+            self._agenda.call_at(when, turn, self._on_entry, request)
             self._recorder.sent[request.index] = sent = request.scheduled
             if request.deadline_seconds is not None:
-                self._clock.call_at(sent + request.deadline_seconds, _LEAVE + request.index, self._on_patience, request)
+                self._agenda.call_at(
+                    sent + request.deadline_seconds, _LEAVE + request.index, self._on_patience, request
+                )
             return
 
-    def _on_entry(self, request: WorkloadRequest) -> None:
-        if not self._recorder.status[request.index]:
-            self._enter(request)
+    def _on_entry(self, request: WorkloadRequest) -> Call | None:
         self._feed()
+        return None if self._recorder.status[request.index] else self._enter(request)
 
     def _on_patience(self, request: WorkloadRequest) -> None:
         """Leave, unless the first token is there."""
         recorder = self._recorder
         index = request.index
-        now = self._clock.now
+        now = self._agenda.now
         if recorder.status[index] or recorder.first_token[index] <= now:
             return
         recorder.first_token[index] = nan

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from heapq import heappop, heappush
 from typing import Any
 
 import simpy
-from simpy.core import StopSimulation
+from simpy.core import EmptySchedule, StopSimulation
+
+from sim.cluster.agenda import Agenda, Call
 
 INDEX_BITS = 40
 
@@ -63,17 +64,33 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
     which costs a third of an `Event` with a callback. Events and processes of simpy work beside calls.
     """
 
-    def call_at(self, when: float, turn: int, function: Callable[[Any], None], about: Any = None) -> None:
-        """Call `function(about)` at `when`, in its turn. A time and not a delay, because sums of delays round."""
-        heappush(self._queue, (when, turn, next(self._eid), function, about))
+    def __init__(self) -> None:
+        self.agenda = agenda = Agenda()
+        """Who makes many calls makes them there."""
+        super().__init__()
+        self._queue, self._eid = agenda.queue, agenda.serial
+
+    @property
+    def _now(self) -> float:
+        """Simpy's own name for the time."""
+        return self.agenda.now
+
+    @_now.setter
+    def _now(self, now: float) -> None:
+        self.agenda.now = float(now)
+
+    def call_at(self, when: float, turn: int, function: Callable[[Any], Any], about: Any = None) -> None:
+        """Call `function(about)` at `when`, in its turn."""
+        self.agenda.call_at(when, turn, function, about)
 
     def every(self, interval: float, turn: int, function: Callable[[float], None], first: float | None = None) -> None:
         """Call `function(now)` at `first` (default: `interval`) and at each whole `interval` after it, for ever."""
         start = interval if first is None else first
+        agenda = self.agenda
 
-        def tick(ticks: int) -> None:
-            self.call_at(start + (ticks + 1) * interval, turn, tick, ticks + 1)
-            function(self._now)
+        def tick(ticks: int) -> Call:
+            function(agenda.now)
+            return agenda.following(start + (ticks + 1) * interval, turn, tick, ticks + 1)
 
         self.call_at(start, turn, tick, 0)
 
@@ -83,12 +100,9 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
         Raises:
             EmptySchedule: there is none.
         """
-        queue = self._queue
-        if queue and len(queue[0]) == _CALL_LENGTH:
-            self._now, _, _, function, about = heappop(queue)
-            function(about)
-        else:
-            super().step()
+        if not self._queue:
+            raise EmptySchedule
+        self.agenda.step(super().step)
 
     def run(self, until: simpy.Event) -> Any:
         """Take entry after entry until an event of simpy has happened; give its value.
@@ -97,19 +111,7 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
             IndexError: the agenda ran out before.
         """
         until.callbacks.append(StopSimulation.callback)
-        queue, take = self._queue, heappop
         try:
-            while True:
-                entry = take(queue)
-                try:
-                    self._now, _, _, function, about = entry
-                except ValueError:  # shorter: an event of simpy
-                    heappush(queue, entry)
-                    super().step()
-                    continue
-                function(about)
+            self.agenda.run(super().step)
         except StopSimulation as stop:
             return stop.args[0]
-
-
-_CALL_LENGTH = 5

@@ -71,7 +71,7 @@ def fly(
     flight = Flight(loaded, workload, progress=progress, leaping=leaping, seed=seed, with_steps=with_steps)
     with _collector_at_rest():
         flight.run()
-    record = flight.record()
+        record = flight.record()
     wall_seconds = time.perf_counter() - began
     record.diagnostics["wall_seconds"] = wall_seconds
     record.diagnostics["requests_per_wall_second"] = len(workload.requests) / wall_seconds

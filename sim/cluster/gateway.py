@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
+from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.recorder import REFUSED, Recorder
 from sim.cluster.router import Router
@@ -49,7 +50,7 @@ class Gateway:
     ) -> None:
         self._overhead = settings.overhead
         self._limits = limits_from(settings.rate_limits)
-        self._clock = clock
+        self._agenda = clock.agenda
         self._router = router
         self._recorder = recorder
         self._hop = hop
@@ -72,44 +73,45 @@ class Gateway:
             departures.append(departure)
             yield departure + way, turn + request.index, request
 
-    def entrance(self) -> Callable[[WorkloadRequest], None]:
+    def entrance(self) -> Callable[[WorkloadRequest], Call | None]:
         """Give who decides about a request first: this gateway, or the router where there are no limits."""
         return self._router.on_arrival if self._limits is None else self._enter
 
-    def _enter(self, request: WorkloadRequest) -> None:
+    def _enter(self, request: WorkloadRequest) -> Call | None:
         """Admit a request and send it on, or refuse it."""
         limits = self._limits
         assert limits is not None
-        now = self._clock.now
+        now = self._agenda.now
         reserved = limits.reserve(request.tenant, request.input_tokens + request.output_tokens, now)
         if isinstance(reserved, Rejected):
             self._recorder.end(request.index, now + self._hop, REFUSED, reserved.reason, reserved.status)
-            return
+            return None
         self._reservations[request.index] = reserved
-        self._clock.call_at(now + self._to_router, Turn.ARRIVE + request.index, self._router.on_arrival, request)
+        when = now + self._to_router
+        return self._agenda.following(when, Turn.ARRIVE + request.index, self._router.on_arrival, request)
 
     def leave(self, request: WorkloadRequest) -> None:
         """Pass on that a client has gone."""
-        now = self._clock.now
+        now = self._agenda.now
         if self._limits is not None:
             self._close_at(now + self._hop, request, 0)
-        self._clock.call_at(now + 2 * self._hop, Turn.LEAVE + request.index, self._router.on_leave, request)
+        self._agenda.call_at(now + 2 * self._hop, Turn.LEAVE + request.index, self._router.on_leave, request)
 
     def _on_left(self, request: WorkloadRequest, used_tokens: int | None) -> None:
         """A request has left the router; the gateway knows a hop later."""
-        self._close_at(self._clock.now + self._hop, request, used_tokens)
+        self._close_at(self._agenda.now + self._hop, request, used_tokens)
 
     def _close_at(self, when: float, request: WorkloadRequest, used_tokens: int | None) -> None:
         reservation = self._reservations.pop(request.index, None)
         if reservation is not None:
             turn = Turn.GATEWAY + request.index
-            self._clock.call_at(when, turn, self._close, (reservation, used_tokens))
+            self._agenda.call_at(when, turn, self._close, (reservation, used_tokens))
 
     def _close(self, about: tuple[Reservation, int | None]) -> None:
         reservation, used_tokens = about
         limits = self._limits
         assert limits is not None
         if used_tokens is None:
-            limits.refund(reservation, self._clock.now)
+            limits.refund(reservation, self._agenda.now)
         else:
-            limits.settle(reservation, used_tokens, self._clock.now)
+            limits.settle(reservation, used_tokens, self._agenda.now)

@@ -20,6 +20,7 @@ from reference.engine.scheduler import Scheduler
 from reference.engine.sequence import FIRST_TOKEN, Event, Rejected, Sequence, handed_over
 from reference.engine.settings import EngineSettings
 from reference.policy.pool import Action, Dispatch, Outcome, Refuse
+from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.fleet import Fleet
 from sim.cluster.kv_link import Handoff, KvLinks, Transfers
@@ -139,7 +140,7 @@ class Handover:
 
     # From the prefill replica to the router
 
-    def on_events(self, replica: Replica, events: list[Event]) -> None:
+    def on_events(self, replica: Replica, events: list[Event]) -> Call:
         """Hear of prompts that are computed, and send word of them to the router."""
         arrival = replica.wire.arrival(self._clock.now)
         for kind, key, at, _, cached_tokens in events:
@@ -151,7 +152,7 @@ class Handover:
                     self._show_first_token(transit, arrival, cached_tokens)
                 if transit.request.output_tokens > 1:
                     self._kept[transit.key] = Handoff(transit, tick_at(at), cached_tokens)
-        self._clock.call_at(arrival, Turn.ANSWER + replica.index, self._on_computed, events)
+        return self._clock.agenda.following(arrival, Turn.ANSWER + replica.index, self._on_computed, events)
 
     def _show_first_token(self, transit: Transit, arrival: float, cached_tokens: int) -> None:
         recorder, index = self._recorder, transit.index
@@ -211,7 +212,7 @@ class Handover:
         replica = transit.replica
         arrival = replica.wire.arrival(now)
         if arrival - now > CONNECT_TIMEOUT_SECONDS:
-            self._router.fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
+            self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
         else:
             turn = Turn.SUBMIT + transit.index
             self._clock.call_at(arrival + replica.request_seconds, turn, self._router.submit, transit)
@@ -226,14 +227,14 @@ class Handover:
         else:
             self._links.ask(handoff)
 
-    def _on_fetched(self, handoff: Handoff) -> None:
+    def _on_fetched(self, handoff: Handoff) -> Call | None:
         """KV is at the decode replica: the sequence queues there, and the prefill replica has its blocks back."""
         transit = handoff.receiver
         assert transit is not None
         self._asking.pop(transit.key, None)
         self._let_go(handoff)
         if not transit.is_in_engine or self._transits.get(transit.key) is not transit:
-            return
+            return None
         request = transit.request
         sequence = handed_over(
             transit.key,
@@ -247,9 +248,13 @@ class Handover:
         if rejected is not None:
             transit.is_in_engine = False
             now = self._clock.now
-            self._router.fail_at(transit.replica.wire.arrival(now), transit, rejected.reason, rejected.status)
+            self._fail_at(transit.replica.wire.arrival(now), transit, rejected.reason, rejected.status)
+        return transit.replica.wake()
 
     # What goes wrong
+
+    def _fail_at(self, when: float, transit: Transit, reason: str, status: int) -> None:
+        self._clock.agenda.add(self._router.failing(when, transit, reason, status))
 
     def _find_lost(self, handoff: Handoff, now: float, *, silently: bool) -> None:
         """A decode replica finds that KV is gone, at once or by a timeout, and says so."""
@@ -257,7 +262,7 @@ class Handover:
         assert transit is not None
         seen = now + CONNECT_TIMEOUT_SECONDS if silently else now
         reason = f"the KV of its prompt was lost with {handoff.prefill.replica.name}"
-        self._router.fail_at(transit.replica.wire.arrival(seen), transit, reason, 502)
+        self._fail_at(transit.replica.wire.arrival(seen), transit, reason, 502)
 
     def _fail(self, handoff: Handoff, reason: str, status: int, now: float) -> None:
         """End a request for which there is nobody to decode."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.replica import Replica
 from sim.cluster.router import Transit
@@ -56,7 +57,7 @@ class Link:
 class KvLinks:
     """The links of all prefill replicas of one pool. `when_fetched` hears of KV that has come, as it comes."""
 
-    def __init__(self, transfers: Transfers, clock: Clock, when_fetched: Callable[[Handoff], None]) -> None:
+    def __init__(self, transfers: Transfers, clock: Clock, when_fetched: Callable[[Handoff], Call | None]) -> None:
         self._transfers = transfers
         self._clock = clock
         self._when_fetched = when_fetched

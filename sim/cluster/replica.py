@@ -15,7 +15,8 @@ from typing import Protocol
 
 from reference.engine.engine import Engine
 from reference.engine.sequence import Event, Rejected, Sequence
-from reference.policy.view import Observation
+from reference.policy.view import Observation, from_fields
+from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 
 
@@ -31,8 +32,8 @@ class Phase(Enum):
 class Listener(Protocol):
     """Who hears of a replica's requests: the router. Times are those of the replica, before the hop."""
 
-    def on_events(self, replica: Replica, events: list[Event]) -> None:
-        """Requests got their first token or their last one."""
+    def on_events(self, replica: Replica, events: list[Event]) -> Call | None:
+        """Requests got their first token or their last one; give the call that brings the news on, if any."""
 
 
 class Wire:
@@ -99,7 +100,7 @@ class Replica:
         self.num_in_flight = 0
         """Dispatched to it and not answered, as the router counts."""
         self._turn = Turn.STEP + index
-        self._clock = clock
+        self._agenda = clock.agenda
         self._tell = listener.on_events
         self._wake_time: float | None = None
         """The one wake that counts; others were asked for before something changed."""
@@ -117,41 +118,44 @@ class Replica:
         return 1.0 - spared
 
     def submit(self, sequence: Sequence) -> Rejected | None:
-        """Hand a sequence to the engine now."""
-        engine, clock = self.engine, self._clock
-        rejected = engine.submit(sequence, clock._now)
-        wake_at = engine.wake_at()
-        if wake_at != self._wake_time and wake_at is not None:
-            self._wake_time = wake_at
-            clock.call_at(wake_at, self._turn, self._on_wake)
-        return rejected
+        """Hand a sequence to the engine now; `wake` must follow."""
+        return self.engine.submit(sequence, self._agenda.now)
+
+    def wake(self) -> Call | None:
+        """Give the call that wakes it when the engine next has something to show; None: such a call is there."""
+        wake_at = self.engine.wake_at()
+        if wake_at == self._wake_time:
+            return None
+        self._wake_time = wake_at
+        return None if wake_at is None else self._agenda.following(wake_at, self._turn, self._on_wake)
 
     def abort(self, request_id: int) -> None:
         """Let a sequence go; its seat is free from the next step on."""
-        now = self._clock.now
+        now = self._agenda.now
         self.pass_time(now)
         if self.engine.abort(request_id, now):
             self._arm()
 
     def release(self, request_id: int) -> None:
         """Let go of the KV that a sequence left here to be fetched."""
-        now = self._clock.now
+        now = self._agenda.now
         self.pass_time(now)
         if self.engine.release(request_id, now):
             self._arm()
 
     def observe(self) -> Observation:
         """Read what a scrape reports now."""
-        now = self._clock.now
-        self.pass_time(now)
-        engine = self.engine
-        return Observation(now, engine.num_running, engine.num_waiting, engine.kv_usage)
+        now = self._agenda.now
+        running, waiting, kv_usage = self.engine.gauges(now)
+        return from_fields(Observation, (now, running, waiting, kv_usage))
 
     def pass_time(self, now: float) -> None:
         """Bring the engine up to now and tell the router what became visible."""
         events = self.engine.advance(now)
         if events:
-            self._tell(self, events)
+            news = self._tell(self, events)
+            if news is not None:
+                self._agenda.add(news)
 
     def slow(self, factor: float) -> None:
         """Make steps take longer by a factor, on top of other slowness."""
@@ -165,14 +169,14 @@ class Replica:
 
     def stall(self, until: float) -> None:
         """Begin no step before `until`."""
-        self.pass_time(self._clock.now)
-        self.engine.stall(until, self._clock.now)
+        self.pass_time(self._agenda.now)
+        self.engine.stall(until, self._agenda.now)
         self._arm()
 
     def crash(self, *, silently: bool = False) -> None:
         """Lose every sequence and the prefix cache, and serve nobody until started again."""
-        self.pass_time(self._clock.now)
-        self.engine.crash(self._clock.now)
+        self.pass_time(self._agenda.now)
+        self.engine.crash(self._agenda.now)
         self.phase = Phase.DOWN
         self.is_ready = False
         self.is_silent = silently
@@ -188,34 +192,33 @@ class Replica:
         """Leave for good."""
         self.phase = Phase.GONE
         self.is_ready = False
-        self.gone_at = self._clock.now
+        self.gone_at = self._agenda.now
         self._wake_time = None
 
     def _set_speed(self) -> None:
         factor = 1.0
         for slowness in self._slowness:
             factor *= slowness
-        self.pass_time(self._clock.now)
-        self.engine.slow(factor, self._clock.now)
+        self.pass_time(self._agenda.now)
+        self.engine.slow(factor, self._agenda.now)
         self._arm()
 
     def _arm(self) -> None:
         """Ask to be woken when the engine next has something to show."""
-        wake_at = self.engine.wake_at()
-        if wake_at != self._wake_time:
-            self._wake_time = wake_at
-            if wake_at is not None:
-                self._clock.call_at(wake_at, self._turn, self._on_wake)
+        call = self.wake()
+        if call is not None:
+            self._agenda.add(call)
 
-    def _on_wake(self, _: None) -> None:
-        clock = self._clock
-        now = clock._now
+    def _on_wake(self, _: None) -> Call | None:
+        agenda = self._agenda
+        now = agenda.now
         if now != self._wake_time:
-            return
+            return None
         engine = self.engine
         events = engine.advance(now)
-        if events:
-            self._tell(self, events)
         self._wake_time = wake_at = engine.wake_at()
+        if not events:
+            return None if wake_at is None else agenda.following(wake_at, self._turn, self._on_wake)
         if wake_at is not None:
-            clock.call_at(wake_at, self._turn, self._on_wake)
+            agenda.call_at(wake_at, self._turn, self._on_wake)
+        return self._tell(self, events)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reference.engine.sequence import FINISHED, FIRST_TOKEN, Event, Sequence
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
-from reference.policy.view import Observation, RequestView
+from reference.policy.view import Observation, RequestView, from_fields
 from reference.tokens import hash_segments
+from sim.cluster.agenda import Call
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.fleet import Fleet
 from sim.cluster.recorder import FAILED, OK_STATUS, REFUSED, Recorder
@@ -77,8 +78,8 @@ class RouterSide(NamedTuple):
     """What a router does for every request, as calls for whoever does the rest of it."""
 
     act: Callable[[Desk, Iterable[Action], float], None]
-    submit: Callable[[Transit], None]
-    fail_at: Callable[[float, Transit, str, int], None]
+    submit: Callable[[Transit], Call | None]
+    failing: Callable[[float, Transit, str, int], Call]
     close: Callable[[WorkloadRequest, float, str, str, int, int | None], None]
     answer: Callable[[list[Event]], None]
 
@@ -101,7 +102,7 @@ class Router:
         self._health_interval = settings.health_interval
         self._desks = desks
         self._requests = requests
-        self._clock = clock
+        self._agenda = clock.agenda
         self._fleet = fleet
         self._recorder = recorder
         self._hop = hop
@@ -119,7 +120,7 @@ class Router:
                     RouterSide(
                         act=self._act,
                         submit=self._on_submit,
-                        fail_at=self._fail_at,
+                        failing=self._failing,
                         close=self._close,
                         answer=self._on_answers,
                     ),
@@ -129,7 +130,7 @@ class Router:
 
     def open(self) -> None:
         """Admit every replica that is ready, as a router does that starts after them."""
-        self._check_health(self._clock.now)
+        self._check_health(self._agenda.now)
 
     @property
     def num_queued(self) -> int:
@@ -143,17 +144,17 @@ class Router:
 
     # What clients and the gateway bring
 
-    def on_arrival(self, request: WorkloadRequest) -> None:
-        """Take a request in, now."""
+    def on_arrival(self, request: WorkloadRequest) -> Call | None:
+        """Take a request in, now; give the call that brings it to its replica, if it goes there at once."""
         if self._recorder.status[request.index]:
-            return
-        now = self._clock._now
+            return None
+        now = self._agenda.now
         desk = self._desks.get(request.model)
         if desk is None:
             self._close(request, now, REFUSED, "no such model", 404, None)
-            return
+            return None
         deadline = request.deadline_seconds
-        view = RequestView(
+        fields = (
             str(request.index),
             request.model,
             now,
@@ -166,15 +167,16 @@ class Router:
             request.session or None,
             None if deadline is None else request.scheduled + deadline,
         )
+        view = from_fields(RequestView, fields)
         actions = desk.pool.submit(view, now)
         if len(actions) == 1 and type(actions[0]) is Dispatch:
-            self._dispatch(desk, actions[0], now)
-        else:
-            self._act(desk, actions, now)
+            return self._dispatch(desk, actions[0], now)
+        self._act(desk, actions, now)
+        return None
 
     def on_leave(self, request: WorkloadRequest) -> None:
         """Hear that a client has gone, and let go of whatever is under way for it."""
-        now = self._clock.now
+        now = self._agenda.now
         desk = self._desks.get(request.model)
         if desk is None:
             return
@@ -184,15 +186,15 @@ class Router:
             transit = desk.hands_to.on_leave(request, now)
         if transit is not None:
             self._forget(transit)
-            self._clock.call_at(transit.replica.wire.arrival(now), _LEAVE + index, self._on_abort, transit)
+            self._agenda.call_at(transit.replica.wire.arrival(now), _LEAVE + index, self._on_abort, transit)
         self._act(desk, desk.pool.cancel(str(request.index), now), now)
         self._let_drained_go()
 
     # What replicas bring
 
-    def on_events(self, replica: Replica, events: list[Event]) -> None:
+    def on_events(self, replica: Replica, events: list[Event]) -> Call | None:
         """Note when first tokens get through, and send last ones on their way; all of them are of this instant."""
-        arrival = replica.wire.arrival(self._clock._now)
+        arrival = replica.wire.arrival(self._agenda.now)
         transits, recorder = self._transits, self._recorder
         num_finished = 0
         for kind, key, _, _, cached_tokens in events:
@@ -205,13 +207,14 @@ class Router:
                 if not recorder.status[index]:
                     recorder.first_token[index] = arrival + self._way_back
                     recorder.cached_tokens[index] = cached_tokens
-        if num_finished:
-            self._clock.call_at(arrival, _ANSWER + replica.index, self._on_answers, events)
+        if not num_finished:
+            return None
+        return self._agenda.following(arrival, _ANSWER + replica.index, self._on_answers, events)
 
     def on_lost(self, replica: Replica, silently: bool) -> None:
         """Let the router learn that what was in a replica's engine is lost: by a reset, or by silence."""
         lost = [transit for transit in self._transits.values() if transit.replica is replica and transit.is_in_engine]
-        now = self._clock.now
+        now = self._agenda.now
         hands_to = self._desk_of(replica).hands_to
         if hands_to is not None:
             hands_to.on_lost(replica, silently)
@@ -221,16 +224,16 @@ class Router:
                 self._recorder.output_tokens[transit.index] = replica.engine.num_generated(transit.key)
         if not silently:
             turn = Turn.ANSWER + replica.index
-            self._clock.call_at(replica.wire.arrival(now), turn, self._on_failures, (lost, "connection lost", 502))
+            self._agenda.call_at(replica.wire.arrival(now), turn, self._on_failures, (lost, "connection lost", 502))
         else:
             next_check = (now // self._health_interval + 1) * self._health_interval
             turn = Turn.HEALTH + 1 + replica.index
-            self._clock.call_at(next_check, turn, self._on_failures, (lost, "connection lost", 504))
+            self._agenda.call_at(next_check, turn, self._on_failures, (lost, "connection lost", 504))
 
     def on_leaving(self, replica: Replica) -> None:
         """Dispatch nothing more to a replica, and let it go when nothing is in flight to it."""
         self._draining.add(replica)
-        desk, now = self._desk_of(replica), self._clock.now
+        desk, now = self._desk_of(replica), self._agenda.now
         self._act(desk, desk.pool.drain(replica.name, now), now)
         self._let_drained_go()
 
@@ -241,7 +244,7 @@ class Router:
             if desk.takes_from is not None:
                 desk.takes_from.act(action, now)
             elif type(action) is Dispatch:
-                self._dispatch(desk, action, now)
+                self._agenda.add(self._dispatch(desk, action, now))
             elif type(action) is Refuse:
                 self._refuse(action, now)
         self._expect_expiry(desk, now)
@@ -251,9 +254,10 @@ class Router:
         deadline = desk.pool.next_deadline()
         if deadline is not None and deadline < desk.expiry:
             desk.expiry = deadline
-            self._clock.call_at(max(deadline, now), Turn.EXPIRE, self._on_expiry, desk)
+            self._agenda.call_at(max(deadline, now), Turn.EXPIRE, self._on_expiry, desk)
 
-    def _dispatch(self, desk: Desk, action: Dispatch, now: float) -> None:
+    def _dispatch(self, desk: Desk, action: Dispatch, now: float) -> Call:
+        """Send a request off; give the call of its arrival."""
         view, decision, attempt = action.request, action.decision, action.attempt
         index = int(view.request_id)
         name = decision.endpoint
@@ -267,9 +271,8 @@ class Router:
         recorder.decisions.append((now, index, attempt, name, decision.reason, decision.scores))
         arrival = replica.wire.arrival(now)
         if arrival - now > CONNECT_TIMEOUT_SECONDS:
-            self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
-        else:
-            self._clock.call_at(arrival + replica.request_seconds, _SUBMIT + index, self._on_submit, transit)
+            return self._failing(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
+        return self._agenda.following(arrival + replica.request_seconds, _SUBMIT + index, self._on_submit, transit)
 
     def _refuse(self, action: Refuse, now: float) -> None:
         rejected = action.rejected
@@ -278,21 +281,18 @@ class Router:
         self._recorder.decisions.append((now, request.index, attempt, "", rejected.reason, ()))
         self._close(request, now, REFUSED, rejected.reason, rejected.status, None)
 
-    def _on_submit(self, transit: Transit) -> None:
+    def _on_submit(self, transit: Transit) -> Call | None:
         """A request reaches a replica, or what is left of it."""
         if transit.key not in self._transits:
-            return
+            return None
         replica = transit.replica
-        now = self._clock._now
+        now = self._agenda.now
         if not replica.is_ready:
             if replica.is_silent:
-                self._fail_at(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
-            else:
-                self._fail_at(replica.wire.arrival(now), transit, "connection refused", 502)
-            return
+                return self._failing(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
+            return self._failing(replica.wire.arrival(now), transit, "connection refused", 502)
         if replica.error_shares and self._chance() < replica.error_share:
-            self._fail_at(replica.wire.arrival(now), transit, "server error", 500)
-            return
+            return self._failing(replica.wire.arrival(now), transit, "server error", 500)
         request = transit.request
         hashes = transit.view.block_hashes
         if hashes and replica.block_size != transit.desk.block_size:
@@ -305,11 +305,12 @@ class Router:
             rejected = replica.submit(Sequence(transit.key, request.input_tokens, request.output_tokens, hashes))
         if rejected is not None:
             transit.is_in_engine = False
-            self._fail_at(replica.wire.arrival(now), transit, rejected.reason, rejected.status)
+            self._agenda.add(self._failing(replica.wire.arrival(now), transit, rejected.reason, rejected.status))
+        return replica.wake()
 
     def _on_answers(self, events: list[Event]) -> None:
         """Last tokens reach the router."""
-        now = self._clock._now
+        now = self._agenda.now
         recorder = self._recorder
         transits = self._transits
         for kind, key, _, output_tokens, _ in events:
@@ -328,14 +329,14 @@ class Router:
         if self._draining:
             self._let_drained_go()
 
-    def _fail_at(self, when: float, transit: Transit, reason: str, status: int) -> None:
+    def _failing(self, when: float, transit: Transit, reason: str, status: int) -> Call:
         turn = Turn.ANSWER + transit.replica.index
-        self._clock.call_at(when, turn, self._on_failures, ([transit], reason, status))
+        return self._agenda.following(when, turn, self._on_failures, ([transit], reason, status))
 
     def _on_failures(self, about: tuple[list[Transit], str, int]) -> None:
         """Attempts have failed, as the router now knows."""
         transits, reason, status = about
-        now = self._clock.now
+        now = self._agenda.now
         for transit in transits:
             if self._forget(transit):
                 self._fail(transit, reason, status, now)
@@ -375,7 +376,7 @@ class Router:
             transit.replica.abort(transit.key)
 
     def _on_expiry(self, desk: Desk) -> None:
-        now = self._clock.now
+        now = self._agenda.now
         desk.expiry = inf
         self._act(desk, desk.pool.expire(now), now)
 
@@ -394,32 +395,36 @@ class Router:
     def _scrape(self, now: float) -> None:
         """Read the gauges of every endpoint that can be reached; the router has them a hop later."""
         read: list[tuple[Desk, str, Observation]] = []
+        desks = self._desks
         for name, replica in self._fleet.by_name.items():
-            desk = self._desk_of(replica)
-            if name in desk.admitted and _answers(replica, now):
+            desk = desks[replica.desk]
+            if name in desk.admitted and replica.is_ready and now >= replica.wire.whole_at:
                 read.append((desk, name, replica.observe()))
         if read:
-            self._clock.call_at(now + self._hop, Turn.OBSERVE, self._on_observed, read)
+            self._agenda.call_at(now + self._hop, Turn.OBSERVE, self._on_observed, read)
 
     def _on_observed(self, read: list[tuple[Desk, str, Observation]]) -> None:
-        now = self._clock.now
+        now = self._agenda.now
         for desk, name, observation in read:
-            self._act(desk, desk.pool.observe(name, observation, now), now)
+            actions = desk.pool.observe(name, observation, now)
+            if actions:
+                self._act(desk, actions, now)
 
     def _check_health(self, now: float) -> None:
         """Admit who answers and is not an endpoint yet, remove who is one and does not answer."""
+        desks = self._desks
         for name, replica in self._fleet.by_name.items():
-            desk = self._desk_of(replica)
-            answers = _answers(replica, now)
-            if answers and name not in desk.admitted and replica not in self._draining:
-                desk.admitted.add(name)
-                self._act(desk, desk.pool.add_endpoint(name, now), now)
-            elif not answers and name in desk.admitted:
+            desk = desks[replica.desk]
+            if replica.is_ready and now >= replica.wire.whole_at:
+                if name not in desk.admitted and replica not in self._draining:
+                    desk.admitted.add(name)
+                    self._act(desk, desk.pool.add_endpoint(name, now), now)
+            elif name in desk.admitted:
                 desk.admitted.discard(name)
                 self._act(desk, desk.pool.remove_endpoint(name, now), now)
 
     def _let_drained_go(self) -> None:
-        now = self._clock.now
+        now = self._agenda.now
         for replica in sorted(self._draining, key=lambda replica: replica.index):
             if not replica.num_in_flight:
                 self._draining.discard(replica)
@@ -430,7 +435,3 @@ class Router:
 
     def _desk_of(self, replica: Replica) -> Desk:
         return self._desks[replica.desk]
-
-
-def _answers(replica: Replica, now: float) -> bool:
-    return replica.is_ready and now >= replica.wire.whole_at

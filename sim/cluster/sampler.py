@@ -6,7 +6,6 @@ Sees the truth, which no policy does. What can be told from the rows of the requ
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isnan
 
 import numpy as np
 
@@ -46,11 +45,11 @@ class Sampler:
         self.instants.append(now)
         for replica in self._fleet.by_name.values():
             if replica.is_ready:
-                replica.pass_time(now)
-                engine, component = replica.engine, replica.component
-                add((now, component, "running", float(engine.num_running)))
-                add((now, component, "queue_depth", float(engine.num_waiting)))
-                add((now, component, "kv_usage", engine.kv_usage))
+                running, waiting, kv_usage = replica.engine.gauges(now)
+                component = replica.component
+                add((now, component, "running", float(running)))
+                add((now, component, "queue_depth", float(waiting)))
+                add((now, component, "kv_usage", kv_usage))
         for squad in self._fleet.squads:
             add((now, squad.component, "ready", float(squad.num_ready)))
         add((now, "router", "queue", float(self._router.num_queued)))
@@ -64,11 +63,10 @@ class Sampler:
 
 def gateway_samples(recorder: Recorder, instants: list[float], hop: float) -> list[tuple[float, str, str, float]]:
     """Count the requests that were at the gateway or behind it at each instant, from the rows of the requests."""
-    entered = [sent + hop for sent in recorder.sent if not isnan(sent)]
-    left = [
-        max(ended - hop, sent + hop) for sent, ended in zip(recorder.sent, recorder.ended, strict=True) if ended >= 0
-    ]
-    came = np.searchsorted(np.sort(entered), instants, side="right")
+    sent, ended = np.array(recorder.sent), np.array(recorder.ended)
+    entered, has_left = sent + hop, ended >= 0
+    left = np.maximum(ended[has_left] - hop, entered[has_left])
+    came = np.searchsorted(np.sort(entered[~np.isnan(sent)]), instants, side="right")
     went = np.searchsorted(np.sort(left), instants, side="right")
     counts = (came - went).tolist()
     return [(now, "gateway", "in_flight", float(count)) for now, count in zip(instants, counts, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reference.policy.routing.least import least_in_flight
 from reference.policy.routing.protocol import load_scores
 from reference.policy.view import Chance, Decision, Endpoint, RequestView
 
@@ -35,14 +36,7 @@ class LeastInFlight:
 
     def route(self, request: RequestView, endpoints: Sequence[Endpoint], now: float, chance: Chance) -> Decision:
         """Take the least loaded; the first by name among equals."""
-        best = endpoints[0]
-        fewest = best.in_flight
-        if fewest:
-            for endpoint in endpoints:
-                if endpoint.in_flight < fewest:
-                    best, fewest = endpoint, endpoint.in_flight
-                    if not fewest:
-                        break
+        best = least_in_flight(endpoints)
         return Decision(best.name, "least in flight", load_scores(endpoints) if self._explain else ())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from reference.policy.routing.prefix import PrefixIndex
+from reference.policy.routing.prefix_index import PrefixIndex
 from reference.policy.routing.protocol import pick_best
 from reference.policy.view import Chance, Decision, Endpoint, RequestView
 

@@ -134,8 +134,8 @@ class Flight:
     def do(self, call: Call, now: float) -> None:
         engine = self.engine
         match call.what, call.args:
-            case "submit", (input_tokens, output_tokens, family, role):
-                made = sequence(self.num_submitted, input_tokens, output_tokens, family, self.block_size, role)
+            case "submit", (input_tokens, output_tokens, family, *role):
+                made = sequence(self.num_submitted, input_tokens, output_tokens, family, self.block_size, *role)
                 self.seen.append(engine.submit(made, now))
                 self.num_submitted += 1
             case "abort", (back,):
@@ -156,8 +156,9 @@ class Flight:
         engine = self.engine
         self.events += engine.advance(now)
         generated = [engine.num_generated(request_id) for request_id in range(self.num_submitted)]
-        gauges = (engine.num_running, engine.num_waiting, engine.kv_usage, generated)
-        self.seen.append((now, gauges, engine.counters.as_dict(), engine.gaps.items()))
+        gauges = (engine.num_running, engine.num_waiting, engine.kv_usage)
+        assert engine.gauges(now) == gauges
+        self.seen.append((now, gauges, generated, engine.counters.as_dict(), engine.gaps.items()))
 
 
 def fly(trace: Trace, *leapings: bool) -> list[Flight]:
@@ -173,6 +174,8 @@ def fly(trace: Trace, *leapings: bool) -> list[Flight]:
         now = until
         for flight in flights:
             flight.pass_time(now, including=call.wakes_first)
+            if call.wakes_first:
+                flight.seen.append(flight.engine.gauges(now))
             flight.do(call, now)
     for flight in flights:
         flight.finish(now)
@@ -188,3 +191,20 @@ def test_an_engine_that_leaps_and_one_that_steps_cannot_be_told_apart(trace: Tra
     assert leaping.engine.counters.as_dict() == stepping.engine.counters.as_dict()
     assert leaping.engine.gaps.items() == stepping.engine.gaps.items()
     assert (leaping.engine.kv_usage, leaping.engine.num_running, leaping.engine.num_waiting) == (0, 0, 0)
+
+
+def test_a_leap_stops_where_an_eviction_lets_the_head_of_the_queue_in() -> None:
+    """The last prompt exceeds the budget and hits a cached block: without the hit its first chunk needs fewer blocks."""
+    settings = {
+        "max_num_seqs": 5,
+        "max_num_batched_tokens": 32,
+        "max_model_len": 70,
+        "block_size": 8,
+        "num_blocks": 12,
+        "rules": "trt_max_utilization",
+    }
+    asked = [(8, 1, 1), (19, 23, 0), (1, 18, 0), (5, 16, 1), (4, 19, 0), (28, 6, 1)]
+    calls = tuple(Call(0.0, at_boundary=False, wakes_first=False, what="submit", args=args) for args in asked)
+    leaping, stepping = fly(Trace(settings, StepCost.linear(0.004), calls), True, False)
+    assert leaping.events == stepping.events
+    assert leaping.engine.counters.preemptions > 0

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.policy.routing.prefix import PrefixAware, PrefixIndex
+from reference.policy.routing.prefix import PrefixAware
+from reference.policy.routing.prefix_index import PrefixIndex
 from reference.policy.routing.registry import ROUTING_POLICIES, UnknownPolicy, build_routing
 from reference.policy.view import Endpoint, Observation, RequestView
 

@@ -130,14 +130,17 @@ few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 
 def flown(loaded: LoadedScenario, workload: Workload, *, leaping: bool = True) -> RunRecord:
     flight = Flight(loaded, workload, leaping=leaping)
-    call_at = flight.clock.call_at
+    clock = flight.clock
+    over = clock.event()
 
-    def forward_only(when: float, *rest: Any) -> None:
-        assert when >= flight.clock.now, f"asked at {flight.clock.now} for {when}, with {rest}"
-        call_at(when, *rest)
+    def land(_: None) -> None:
+        over.succeed()
 
-    flight.clock.call_at = forward_only  # type: ignore[method-assign]
-    flight.run()
+    flight._land = land  # type: ignore[method-assign]
+    while not over.processed:
+        before = clock.now
+        clock.step()
+        assert clock.now >= before, f"the clock went back from {before} to {clock.now}"
     record = flight.record()
     record.diagnostics["held"] = {
         squad.name: sum(
