@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from heapq import heappush
 from typing import Any
 
 import simpy
@@ -68,7 +69,7 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
         self.agenda = agenda = Agenda()
         """Who makes many calls makes them there."""
         super().__init__()
-        self._queue, self._eid = agenda.queue, agenda.serial
+        self._queue = agenda.queue
 
     @property
     def _now(self) -> float:
@@ -94,6 +95,10 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
 
         self.call_at(start, turn, tick, 0)
 
+    def schedule(self, event: simpy.Event, priority: int = simpy.events.NORMAL, delay: float = 0) -> None:
+        """Put an event of simpy among the calls. Its priority, 0 or 1, is its turn: it comes before all others."""
+        self.agenda.call_at(self._now + delay, int(priority), self._take, event)
+
     def step(self) -> None:
         """Take the next entry of the agenda, a call or an event.
 
@@ -102,7 +107,7 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
         """
         if not self._queue:
             raise EmptySchedule
-        self.agenda.step(super().step)
+        self.agenda.step()
 
     def run(self, until: simpy.Event) -> Any:
         """Take entry after entry until an event of simpy has happened; give its value.
@@ -112,6 +117,11 @@ class Clock(simpy.Environment):  # type: ignore[misc]  # simpy is not followed
         """
         until.callbacks.append(StopSimulation.callback)
         try:
-            self.agenda.run(super().step)
+            self.agenda.run()
         except StopSimulation as stop:
             return stop.args[0]
+
+    def _take(self, event: simpy.Event) -> None:
+        """Let simpy process an event: it stands before everything for the moment in which simpy takes it."""
+        heappush(self._queue, (self._now, -1, 0, event))
+        super().step()

@@ -194,7 +194,7 @@ def test_an_engine_that_leaps_and_one_that_steps_cannot_be_told_apart(trace: Tra
 
 
 def test_a_leap_stops_where_an_eviction_lets_the_head_of_the_queue_in() -> None:
-    """The last prompt exceeds the budget and hits a cached block: without that its first chunk needs fewer blocks."""
+    """The last prompt exceeds the budget and hits a block: without the hit its first chunk needs fewer blocks."""
     settings = {
         "max_num_seqs": 5,
         "max_num_batched_tokens": 32,
