@@ -14,6 +14,7 @@ from e2e.rungs.gauges import GaugeWatch
 from e2e.rungs.mischief import Mischief
 from e2e.rungs.parts import Deployed, Hands, S
 from e2e.rungs.scaling import Scaling
+from sim.experiment.disaggregation import with_prefill
 from sim.experiment.record import RunRecord
 from sim.experiment.schema import Scenario
 
@@ -92,7 +93,7 @@ def _cost_per_hour(scenario: Scenario, seconds: dict[str, float], flown: float) 
     from sim.cluster.machines import machine_for
 
     cost = 0.0
-    for pool in scenario.cluster.pools:
+    for pool in with_prefill(scenario.cluster.pools):
         price = machine_for(pool).price_per_hour
         if price is None:
             return None

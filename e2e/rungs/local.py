@@ -14,6 +14,7 @@ from e2e.progress import Progress
 from e2e.rungs import real_workers
 from e2e.rungs.processes import Crew
 from e2e.rungs.stack import Stack, add_stack
+from sim.experiment.disaggregation import not_disaggregated
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
 from sim.experiment.resending import rules_of
@@ -85,6 +86,7 @@ def left_out(scenario: Scenario) -> list[str]:
     gpus = sorted({pool.gpu for pool in scenario.cluster.pools if pool.gpu})
     if gpus:
         sentences.append(f"No {', '.join(gpus)} on loopback: each worker is the emulated engine, timed as one.")
+    sentences += not_disaggregated(scenario)
     sentences += real_workers.left_out(scenario)
     if scenario.cluster.gateway.replicas > 1:
         sentences.append(f"One gateway instead of {scenario.cluster.gateway.replicas}: there is no load balancer here.")

@@ -12,6 +12,7 @@ from typing import Any
 from e2e.rungs.configuration import gateway_config, keys_of, pool_block, router_config, worker_config
 from e2e.rungs.processes import READY_SECONDS, Crew, Process
 from e2e.rungs.real_workers import add_real_worker, seconds_until_ready
+from sim.experiment.disaggregation import with_prefill
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Pool
 
@@ -99,7 +100,7 @@ def add_stack(crew: Crew, loaded: LoadedScenario, *, gateway_port: int | None = 
     """
     scenario = loaded.scenario
     workers: dict[str, Process] = {}
-    pools = {pool.name or pool.engine: pool for pool in scenario.cluster.pools}
+    pools = {pool.name or pool.engine: pool for pool in with_prefill(scenario.cluster.pools)}
     blocks: dict[str, dict[str, Any]] = {}
     nodes: dict[str, tuple[str, ...]] = {}
     for name, pool in pools.items():

@@ -81,6 +81,8 @@ def fly(
 def left_out(scenario: Scenario, *, takes_exact_lengths: bool) -> list[str]:
     """Say what cannot be done from outside of what a scenario asks."""
     sentences = ["The scenario's cluster was not built: requests went to the endpoint as it is."]
+    if any(pool.disaggregated is not None for pool in scenario.cluster.pools):
+        sentences.append("Disaggregation: whether prompts and answers are computed apart there cannot be seen.")
     kinds = sorted({fault.kind for fault in scenario.faults})
     if kinds:
         sentences.append(f"Faults ({', '.join(kinds)}): nothing can be broken from outside.")

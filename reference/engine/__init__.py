@@ -7,7 +7,16 @@ Nothing here knows a clock, chance or I/O. Start at `engine`.
 from reference.engine.counters import Counters
 from reference.engine.engine import Engine, Step
 from reference.engine.gaps import GapHistogram
-from reference.engine.sequence import FINISHED, FIRST_TOKEN, Emission, EngineError, Event, Rejected, Sequence
+from reference.engine.sequence import (
+    FINISHED,
+    FIRST_TOKEN,
+    Emission,
+    EngineError,
+    Event,
+    Rejected,
+    Sequence,
+    handed_over,
+)
 from reference.engine.settings import RULE_SETS, EngineSettings, RuleSet
 from reference.engine.step_cost import StepCost
 
@@ -27,4 +36,5 @@ __all__ = [
     "Sequence",
     "Step",
     "StepCost",
+    "handed_over",
 ]

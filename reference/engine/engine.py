@@ -190,11 +190,11 @@ class Engine:
         return None
 
     def abort(self, request_id: str | int, now: float) -> bool:
-        """End a sequence without a further event; False when it is not here (any more)."""
+        """End a sequence without a further event, or release its KV; False when it is not here (any more)."""
         self._catch_up(tick_at(now))
         sequence = self._live.pop(request_id, None)
         if sequence is None:
-            return False
+            return self.release(request_id, now)
         self._cut()
         if self._plan.steps and sequence.state is not WAITING:
             sequence.is_leaving = True
@@ -202,6 +202,19 @@ class Engine:
         else:
             self._scheduler.leave(sequence)
             self._scheduler.counters.aborted += 1
+        return True
+
+    def release(self, request_id: str | int, now: float) -> bool:
+        """Free the blocks of a sequence that ended and kept its KV; False when it has none here (any more)."""
+        self._catch_up(tick_at(now))
+        scheduler = self._scheduler
+        sequence = scheduler.kept.get(request_id)
+        if sequence is None:
+            return False
+        self._cut()
+        scheduler.let_go(sequence)
+        if not self._plan.steps and self._due is None and scheduler.waiting:
+            self._due = tick_from(now)
         return True
 
     def slow(self, factor: float, now: float) -> None:
@@ -412,6 +425,9 @@ class Engine:
         if not scheduler.prefills:
             self._plan.begin(self._plan.start, 1, self._timer.decode(num, context), 0)
             return
+        if scheduler.takes_over:
+            self._time_step_with_handed_over()
+            return
         tokens = 0
         pairs = 0.0
         for sequence, chunk in scheduler.prefills:
@@ -421,15 +437,43 @@ class Engine:
         ticks = self._timer.mixed(num_sequences, num + tokens, context, tokens, pairs)
         self._plan.begin(self._plan.start, 1, ticks, 0)
 
-    def _skewed(self) -> int:
-        """Give the batch's context as attention feels it, when the longest sequence holds up the others."""
+    def _skewed(self, joining: int = 0, joining_tokens: int = 0, longest: int = 0) -> int:
+        """Give the batch's context as attention feels it, when the longest sequence holds up the others.
+
+        `joining` sequences of `joining_tokens` together, the longest of `longest`, decode with it for the first time.
+        """
         scheduler = self._scheduler
         batch = scheduler.batch
-        longest = 0
         for sequence in scheduler.running:
             if sequence.state is DECODING:
                 longest = max(longest, sequence.offset + batch.step)
-        return batch.context_tokens + round(self._timer.skew * (longest * batch.num_sequences - batch.context_tokens))
+        context = batch.context_tokens + joining_tokens
+        return context + round(self._timer.skew * (longest * (batch.num_sequences + joining) - context))
+
+    def _time_step_with_handed_over(self) -> None:
+        """Time a step in which sequences with KV from elsewhere may begin: they decode in it like any other."""
+        scheduler = self._scheduler
+        joining = joining_tokens = longest = tokens = num_prompts = 0
+        pairs = 0.0
+        for sequence, chunk in scheduler.prefills:
+            if sequence.is_handed_over:
+                joining += 1
+                joining_tokens += sequence.prefill_target
+                longest = max(longest, sequence.prefill_target)
+            else:
+                num_prompts += 1
+                tokens += chunk
+                pairs += chunk * (sequence.computed + 0.5 * chunk)
+        num, timer = scheduler.batch.num_sequences + joining, self._timer
+        context = scheduler.batch.context_tokens + joining_tokens
+        if timer.skew:
+            context = self._skewed(joining, joining_tokens, longest)
+        ticks = (
+            timer.mixed(num + num_prompts, num + tokens, context, tokens, pairs)
+            if tokens
+            else timer.decode(num, context)
+        )
+        self._plan.begin(self._plan.start, 1, ticks, 0)
 
     def _leap(self, steps: int) -> None:
         """Take `steps` whole steps of the plan, fewer than all; the next one has begun then."""
@@ -495,8 +539,13 @@ class Engine:
         plan, scheduler = self._plan, self._scheduler
         assert self.spans is not None
         end = plan.start + plan.ticks_of(steps)
-        tokens = sum(chunk for _, chunk in scheduler.prefills)
-        span = Span(plan.start * SECONDS_PER_TICK, end * SECONDS_PER_TICK, steps, scheduler.batch.num_sequences, tokens)
+        tokens, num = 0, scheduler.batch.num_sequences
+        for sequence, chunk in scheduler.prefills:
+            if sequence.is_handed_over:
+                num += 1
+            else:
+                tokens += chunk
+        span = Span(plan.start * SECONDS_PER_TICK, end * SECONDS_PER_TICK, steps, num, tokens)
         self.spans.append(span)
 
     def _let_go(self) -> None:

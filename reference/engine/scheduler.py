@@ -55,11 +55,13 @@ class Scheduler:
         "batch",
         "counters",
         "has_preempted",
+        "kept",
         "pool",
         "preempted",
         "prefills",
         "running",
         "settings",
+        "takes_over",
         "waiting",
     )
 
@@ -77,6 +79,10 @@ class Scheduler:
         self.preempted: list[Sequence] = []
         """Who was decoding until this step preempted it."""
         self.has_preempted = False
+        self.kept: dict[str | int, Sequence] = {}
+        """Ended here, by id: their blocks stay taken until the KV has been fetched."""
+        self.takes_over = False
+        """Whether a sequence with KV from elsewhere was ever admitted: the timing of steps must look for them then."""
         self._rules = settings.rule_set
         self._chunks = settings.chunks
         self._leaping = settings.leaping
@@ -108,7 +114,7 @@ class Scheduler:
             return f"{sequence.input_tokens} input and {sequence.output_tokens} output tokens; both must be at least 1"
         if total > settings.max_model_len:
             return f"{total} tokens of input and output exceed max_model_len {settings.max_model_len}"
-        if not self._chunks and sequence.input_tokens > self._budget:
+        if not self._chunks and sequence.input_tokens > self._budget and not sequence.is_handed_over:
             return f"{sequence.input_tokens} input tokens exceed a step's {self._budget}, and prompts are not chunked"
         blocks = self._blocks_to_completion(sequence)
         if blocks > settings.num_blocks:
@@ -146,7 +152,7 @@ class Scheduler:
         target = sequence.prefill_target
         batch, size = self.batch, self._block_size
         num = batch.num_sequences
-        if sequence.block_hashes or sequence.generated or target > self._budget - num:
+        if sequence.block_hashes or sequence.generated or sequence.is_handed_over or target > self._budget - num:
             return 0
         most = batch.context_tokens + num * (steps + size - 1) + target + size - 1
         return target if most <= (self.pool.free + batch.recorded) * size else 0
@@ -203,7 +209,13 @@ class Scheduler:
             return False
         while waiting and self._partial is None and self._budget_left > 0 and len(running) < self._max_seqs:
             sequence = waiting[0]
-            if self._reserves or sequence.block_hashes or sequence.generated or sequence.survivors is not None:
+            if (
+                self._reserves
+                or sequence.block_hashes
+                or sequence.generated
+                or sequence.survivors is not None
+                or sequence.is_handed_over
+            ):
                 if not self._start(sequence):
                     break
             elif not self._start_plain(sequence):
@@ -260,6 +272,7 @@ class Scheduler:
             sequence.blocks = sequence.survivors = None
         self.running.clear()
         self.waiting.clear()
+        self.kept.clear()
         self.pool.forget()
         self.batch.clear()
         self.prefills = []
@@ -288,6 +301,9 @@ class Scheduler:
             if victim.state is DECODING and batch.needs_block(victim):
                 needed -= 1
             self._preempt(victim)
+        if not batch.num_sequences:
+            # beside KV that is kept even the last one may have to go; it may come back before another step is taken
+            batch.clear()
         self._take(needed)
         batch.recorded += needed
         batch.settled = batch.step
@@ -378,7 +394,11 @@ class Scheduler:
             idle = num_cached - sum(1 for block in hits if block.refs)
         size = self._block_size
         cached = num_cached * size
-        chunk = self._chunk(sequence, cached)
+        if sequence.is_handed_over:
+            cached, chunk = sequence.prefill_target - 1, 1
+            self.takes_over = True
+        else:
+            chunk = self._chunk(sequence, cached)
         if not chunk:
             return False
         blocks = (cached + chunk + size - 1) // size - num_cached
@@ -401,7 +421,7 @@ class Scheduler:
         sequence.state = PREFILLING
         sequence.computed = cached
         self.running[sequence] = None
-        if self._caches:
+        if self._caches and not sequence.is_handed_over:
             counters = self.counters
             counters.queried_tokens += sequence.prefill_target
             counters.cached_tokens += cached
@@ -421,7 +441,10 @@ class Scheduler:
     def _complete_prefill(self, sequence: Sequence, chunk: int, outcomes: list[tuple[str, Sequence]]) -> None:
         computed = sequence.computed = sequence.computed + chunk
         counters = self.counters
-        counters.prefilled_tokens += chunk
+        if sequence.is_handed_over:
+            sequence.is_handed_over = False
+        else:
+            counters.prefilled_tokens += chunk
         if computed < sequence.prefill_target:
             return
         if sequence.block_hashes and self._caches and not self._rules.shares_while_prefilling:
@@ -432,12 +455,31 @@ class Scheduler:
         if generated < sequence.output_tokens:
             self.batch.join(sequence)
         else:
-            self._release(sequence)
+            if sequence.keeps_kv and not sequence.is_leaving:
+                self._keep(sequence)
+            else:
+                self._release(sequence)
             sequence.state = ENDED
             counters.finished += 1
             outcomes.append((FINISHED, sequence))
 
     # Leaving
+
+    def _keep(self, sequence: Sequence) -> None:
+        """Take a sequence whose prompt is computed off its seat, with its blocks still taken."""
+        del self.running[sequence]
+        if self._reserves:
+            self._owed -= sequence.reserved - self._blocks_of(sequence.computed)
+        self.kept[sequence.request_id] = sequence
+
+    def let_go(self, sequence: Sequence) -> None:
+        """Free the blocks of one that was kept."""
+        del self.kept[sequence.request_id]
+        self._settle()
+        self._prefix.give_back(sequence, sequence.computed, self._blocks_of(sequence.computed), False)
+
+    def _blocks_of(self, tokens: int) -> int:
+        return (tokens + self._block_size - 1) // self._block_size
 
     def _release(self, sequence: Sequence, keep: bool = False) -> None:
         """Take a running sequence off its seat and free its blocks; `keep` those without a hash as a run of its own."""

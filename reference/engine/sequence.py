@@ -68,6 +68,12 @@ class Sequence:
 
     `output_tokens` is how long the answer will be: a secret of the engine. `max_output_tokens` is what the client
     declared; rules that reserve KV blocks up to the end reserve for it (None: as if `output_tokens` were declared).
+
+    Of prefill/decode disaggregation: a sequence that `keeps_kv` gets its one token and ends, and its blocks stay taken
+    until `Engine.release`; `handed_over` makes the one that goes on elsewhere.
+
+    Raises:
+        EngineError: it keeps its KV and has more than one token to come.
     """
 
     __slots__ = (
@@ -79,8 +85,10 @@ class Sequence:
         "finish_step",
         "generated",
         "input_tokens",
+        "is_handed_over",
         "is_leaving",
         "joined",
+        "keeps_kv",
         "last_token_tick",
         "max_output_tokens",
         "offset",
@@ -99,12 +107,18 @@ class Sequence:
         output_tokens: int,
         block_hashes: tuple[int, ...] = (),
         max_output_tokens: int | None = None,
+        keeps_kv: bool = False,
     ) -> None:
+        if keeps_kv and output_tokens != 1:
+            raise EngineError(f"{request_id}: keeps its KV with {output_tokens} tokens to come; expected 1")
         self.request_id = request_id
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.block_hashes = block_hashes
         self.max_output_tokens = max_output_tokens
+        self.keeps_kv = keeps_kv
+        self.is_handed_over = False
+        """The KV of its prompt comes from another replica; until the first step here is over."""
         self.state = NEW
         self.generated = 0
         self.computed = 0
@@ -134,6 +148,31 @@ class Sequence:
             f"<Sequence {self.request_id} {self.state}: {self.input_tokens} in, "
             f"{self.generated} of {self.output_tokens} out>"
         )
+
+
+def handed_over(
+    request_id: str | int,
+    input_tokens: int,
+    output_tokens: int,
+    block_hashes: tuple[int, ...] = (),
+    *,
+    first_token_tick: int | None = None,
+    cached_tokens: int = 0,
+) -> Sequence:
+    """Make a sequence whose prompt another replica has computed; its KV is here.
+
+    `first_token_tick` says when its first token came there, and then it has at least one more to come; None: its first
+    token is computed here, from the last token of the prompt, as vLLM's decode instances do it. `cached_tokens` is what
+    the other replica's prefix cache held.
+    """
+    sequence = Sequence(request_id, input_tokens, output_tokens, block_hashes)
+    sequence.is_handed_over = True
+    sequence.cached_tokens = cached_tokens
+    if first_token_tick is not None:
+        sequence.generated = 1
+        sequence.prefill_target = input_tokens + 1
+        sequence.last_token_tick = first_token_tick
+    return sequence
 
 
 NEW: Final = "new"

@@ -1,6 +1,7 @@
 """How one replica is set up, and by which engine's rules it schedules.
 
-The rule sets follow the documented behaviour of vLLM's v1 scheduler and of TensorRT-LLM's in-flight batching.
+The rule sets follow the documented behaviour of vLLM's v1 scheduler and of TensorRT-LLM's in-flight batching; the tests
+`test_rules` and `test_documented_behaviour` hold them to it, with the documents, and say what of these is not modelled.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ def _least_work(pool: Pool, machine: Machine, requests: Sequence[WorkloadRequest
     prompts = np.array([request.input_tokens for request in requests], dtype=float)
     outputs = np.array([request.output_tokens for request in requests], dtype=float)
     inputs = np.zeros(len(requests)) if saved else prompts
+    if pool.disaggregated is not None:  # others compute the prompts and bring the first tokens
+        inputs, outputs = np.zeros(len(requests)), np.maximum(outputs - 1, 0)
     # the first token comes with the prompt's last step
     reading = np.maximum(outputs - 1, 0) * (prompts + outputs / 2) * cost.per_context_token
     by_tokens = (inputs + outputs) * per_token + inputs * cost.per_prefill_token

@@ -38,7 +38,7 @@ class Prices:
 
 def gpus_of(pool: Pool) -> int:
     """Return how many GPUs a replica of the pool takes."""
-    return pool.tensor_parallel
+    return pool.num_gpus
 
 
 def catalogue_prices() -> Prices:

@@ -20,6 +20,10 @@ SHORT = {
     "max_num_batched_tokens": "budget",
     "kv_cache": "KV",
     "max_in_flight_per_endpoint": "in flight",
+    "prefill_replicas": "prefill",
+    "pipeline_parallel": "PP",
+    "data_parallel": "DP",
+    "expert_parallel": "EP",
 }
 """Names of settings that are too long for a label."""
 
@@ -42,6 +46,9 @@ class Option:
     """Replicas that even a perfect system needs, those to spare included."""
     telling: tuple[str, ...] | None = None
     """The keys that tell it from other options; None: all of them."""
+    price_beside: float = 0.0
+    """Of what is there however many replicas there are: those that compute prompts for them."""
+    gpus_beside: int = 0
 
     def __hash__(self) -> int:
         return hash((self.pool, repr(self.settings)))  # a value may be a mapping
@@ -82,12 +89,12 @@ class Candidate:
     @property
     def price(self) -> float:
         """What is minimised."""
-        return self.replicas * self.option.price_per_replica
+        return self.replicas * self.option.price_per_replica + self.option.price_beside
 
     @property
     def gpus(self) -> int:
         """Of all its replicas."""
-        return self.replicas * self.option.gpus
+        return self.replicas * self.option.gpus + self.option.gpus_beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -13,11 +13,15 @@ from sim.capacity.perfect import perfect_replicas
 from sim.capacity.price import Prices, gpus_of
 from sim.capacity.search import Candidate, Option, Skipped
 from sim.experiment.checks import fault_targets
+from sim.experiment.disaggregation import prefill_pool
 from sim.experiment.errors import InputError
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Fault, Plan, Pool
 from sim.experiment.vary import Axis, PoolAxes, Settings, Variation, pool_names, variation_of, with_settings
 from sim.experiment.workload import Workload
+
+if TYPE_CHECKING:
+    from sim.cluster.machines import Machine
 
 DEFAULT_VARY: dict[str, Any] = {"replicas": "1..64", "gpu": ["l40s", "a100-sxm", "h100-sxm", "h200-sxm"]}
 """Where the scenario has no `plan` block."""
@@ -149,6 +153,8 @@ class _Maker:
         try:
             pool = with_settings(self.loaded.scenario, axes.place, settings).cluster.pools[axes.place]
             machine = machine_for(pool)
+            prefill = prefill_pool(pool)
+            price_beside = 0.0 if prefill is None else self._price(prefill, machine_for(prefill)) * prefill.replicas
         except (HardwareError, EngineError) as error:
             raise _DoesNotFit(str(error)) from error
         except ValidationError as invalid:
@@ -158,22 +164,26 @@ class _Maker:
         longest = max((request.input_tokens + request.output_tokens for request in ours), default=0)
         if room < longest:
             raise _DoesNotFit(f"the KV cache holds {room} tokens, and the longest request has {longest}")
-        gpus = gpus_of(pool)
-        price = float(gpus) if self.minimise == "gpus" else self.prices.of(pool, machine)
-        if price is None:
-            raise InputError(
-                "plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`"
-            )
         classes = self.loaded.scenario.workload.classes
         least = perfect_replicas(pool, machine, self.workload, classes) + self.spare.of(pool)
         first, last = axes.replicas
         return Option(
             settings,
-            price,
+            self._price(pool, machine),
             max(first, least),
             last,
             axes.place,
-            gpus,
+            gpus_of(pool),
             least,
             tuple(a.key for a in all_axes if len(a.values) > 1),
+            price_beside,
+            0 if prefill is None else gpus_of(prefill) * prefill.replicas,
         )
+
+    def _price(self, pool: Pool, machine: Machine) -> float:
+        price = float(gpus_of(pool)) if self.minimise == "gpus" else self.prices.of(pool, machine)
+        if price is None:
+            raise InputError(
+                "plan: the pool names no gpu, so a replica has no price; expected `gpu` or `minimise: gpus`"
+            )
+        return price

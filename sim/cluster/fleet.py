@@ -42,6 +42,10 @@ class Squad:
     """Where the indices of its replicas begin, for the order of simultaneous events."""
     replicas: dict[int, Replica]
     draining: set[int]
+    desk: str
+    """Of which of the router's desks they are endpoints."""
+    listener: Listener | None = None
+    """Who hears of their requests instead of the router."""
 
     @property
     def component(self) -> str:
@@ -81,10 +85,27 @@ class Fleet:
         self._hop = hop
 
     def add_squad(
-        self, name: str, pool: Pool, make_engine: Callable[[], Engine], request_seconds: float = 0.0
+        self,
+        name: str,
+        pool: Pool,
+        make_engine: Callable[[], Engine],
+        request_seconds: float = 0.0,
+        desk: str | None = None,
+        listener: Listener | None = None,
     ) -> Squad:
-        """Bring in a pool's replicas, ready from the start."""
-        squad = Squad(name, pool, make_engine, request_seconds, cold_start_of(pool), len(self.squads) << 20, {}, set())
+        """Bring in a pool's replicas, ready from the start, as endpoints of its model's desk or another."""
+        squad = Squad(
+            name,
+            pool,
+            make_engine,
+            request_seconds,
+            cold_start_of(pool),
+            len(self.squads) << 20,
+            {},
+            set(),
+            pool.model if desk is None else desk,
+            listener,
+        )
         self.squads.append(squad)
         for _ in range(pool.replicas):
             replica = self._make(squad)
@@ -141,12 +162,12 @@ class Fleet:
             name=name,
             index=squad.first_index + ordinal,
             pool=squad.name,
-            model=squad.pool.model,
+            desk=squad.desk,
             node=self.nodes.seat(name, squad.name, squad.pool.replicas_per_node),
             engine=squad.make_engine(),
             clock=self._clock,
             wire=Wire(self._hop),
-            listener=self.watcher,
+            listener=squad.listener or self.watcher,
             request_seconds=squad.request_seconds,
         )
         squad.replicas[ordinal] = replica

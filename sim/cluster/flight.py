@@ -11,29 +11,35 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from reference.custom_policy import PolicyError, routing_for
 from reference.engine.sequence import EngineError
 from reference.policy.ejection import EjectionSettings
-from reference.policy.pool import Pool, PoolSettings
+from reference.policy.pool import Pool as PolicyPool
+from reference.policy.pool import PoolSettings
+from reference.policy.routing.protocol import RoutingPolicy
 from reference.policy.routing.registry import UnknownPolicy
 from sim.cluster.autoscaler import Autoscaler
 from sim.cluster.clients import Clients
 from sim.cluster.clock import Clock, Turn
 from sim.cluster.faults import Faults
-from sim.cluster.fleet import Fleet
+from sim.cluster.fleet import Fleet, Squad
 from sim.cluster.gateway import Gateway
+from sim.cluster.handover import Handover, handover_between
 from sim.cluster.machines import Machine, machine_for
 from sim.cluster.persistent_clients import PersistentClients
 from sim.cluster.recorder import CANCELLED, Recorder
+from sim.cluster.replica import Listener
 from sim.cluster.router import Desk, Router
 from sim.cluster.sampler import Sampler, gateway_samples
+from sim.experiment.disaggregation import name_of, prefill_pool, with_prefill
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
 from sim.experiment.resending import Resending, rules_of
 from sim.experiment.scenario import LoadedScenario
-from sim.experiment.schema import Cluster, Scenario
+from sim.experiment.schema import Cluster, Policy, Pool, Scenario
 from sim.experiment.schema import Router as RouterSettings
 from sim.experiment.workload import Workload
 from sim.hardware import HardwareError
@@ -42,6 +48,7 @@ RUNG = "sim"
 
 Until = Callable[[Recorder, float], bool]
 """Told the rows so far and the time; true ends the flight."""
+UNBOUNDED: Final = 2**62
 
 OVERTIME_SECONDS = 3600.0
 """How long after the workload's window open requests are flown on; then they are cancelled."""
@@ -116,7 +123,10 @@ class Flight:
         self.fleet = fleet = Fleet(clock, recorder, hop)
         self._over = clock.event()
         requests = list(workload.requests)
-        self.machines: dict[str, Machine] = {}
+        pools = with_prefill(cluster.pools)
+        self.machines: dict[str, Machine] = {name_of(pool): _machine(pool, leaping=leaping) for pool in pools}
+        self._handovers: dict[str, Handover] = {}
+        """By the name of the pool that decodes."""
         self.router = Router(
             settings=cluster.router,
             desks=self._desks(loaded, cluster),
@@ -128,7 +138,7 @@ class Flight:
             chance=self._stream("errors"),
         )
         fleet.watcher = self.router
-        self._build_fleet(cluster, leaping, with_steps)
+        self._build_fleet(cluster, with_steps)
         self.router.open()
         gateway = Gateway(
             settings=cluster.gateway,
@@ -196,27 +206,34 @@ class Flight:
 
     def _desks(self, loaded: LoadedScenario, cluster: Cluster) -> dict[str, Desk]:
         desks: dict[str, Desk] = {}
-        policy = cluster.router.policy
+        settings = pool_settings(cluster.router)
         for pool in cluster.pools:
             if pool.model not in desks:
-                try:
-                    routing = routing_for(policy.name, policy.options, loaded.base_dir)
-                except (PolicyError, UnknownPolicy) as error:
-                    raise InputError(f"cluster.router.policy: {error}") from error
+                routing = _routing(cluster.router.policy, loaded, "cluster.router.policy")
                 chance = self._stream(f"routing/{pool.model}")
-                desks[pool.model] = Desk(Pool(pool_settings(cluster.router), routing, chance), pool.block_size)
+                desks[pool.model] = Desk(PolicyPool(settings, routing, chance), pool.block_size)
+            if pool.disaggregated is not None:
+                routing = _routing(pool.disaggregated.decode_policy, loaded, "disaggregated.decode_policy")
+                chance = self._stream(f"routing/{pool.model}/decode")
+                # who has been let in is not sent away between its prompt and its answer
+                patient = replace(settings, max_queued=UNBOUNDED, max_wait_seconds=None)
+                answers = desks[_decode_desk(pool)] = Desk(PolicyPool(patient, routing, chance), pool.block_size)
+                self._handovers[name_of(pool)] = handover_between(
+                    desks[pool.model],
+                    answers,
+                    pool,
+                    self.machines[name_of(pool)],
+                    (self.clock, self.fleet, self.recorder),
+                    self._hop,
+                )
         return desks
 
-    def _build_fleet(self, cluster: Cluster, leaping: bool, with_steps: bool) -> None:
+    def _build_fleet(self, cluster: Cluster, with_steps: bool) -> None:
         for pool in cluster.pools:
-            name = pool.name or pool.engine
-            try:
-                machine = self.machines[name] = machine_for(pool, leaping=leaping)
-            except (HardwareError, EngineError) as error:
-                raise InputError(f"cluster.pools: {name}: {error}") from error
-            squad = self.fleet.add_squad(
-                name, pool, machine.make_engine(with_steps=with_steps), machine.request_seconds
-            )
+            squad = self._add_squad(pool, with_steps, desk=_decode_desk(pool) if pool.disaggregated else None)
+            prefill = prefill_pool(pool)
+            if prefill is not None:
+                self._add_squad(prefill, with_steps, listener=self._handovers[squad.name])
             if pool.autoscale is not None:
                 Autoscaler(
                     settings=pool.autoscale,
@@ -225,6 +242,14 @@ class Flight:
                     clock=self.clock,
                     recorder=self.recorder,
                 )
+
+    def _add_squad(
+        self, pool: Pool, with_steps: bool, desk: str | None = None, listener: Listener | None = None
+    ) -> Squad:
+        name = name_of(pool)
+        machine = self.machines[name]
+        engine = machine.make_engine(with_steps=with_steps)
+        return self.fleet.add_squad(name, pool, engine, machine.request_seconds, desk, listener)
 
     def _on_all_ended(self) -> None:
         end = max(self.clock.now, self._workload.duration_seconds, self.recorder.last_ended)
@@ -270,12 +295,30 @@ class Flight:
         return {
             "rows_read": self._workload.rows_read,
             "dropped": dict(self._workload.dropped),
-            "notes": list(self._workload.notes),
+            "notes": [*self._workload.notes, *(handover.told(name, end) for name, handover in self._handovers.items())],
             "flown_seconds": end,
             "replica_seconds": seconds,
             "cost_per_hour": cost_per_hour,
             "engine": counters,
         }
+
+
+def _machine(pool: Pool, *, leaping: bool) -> Machine:
+    try:
+        return machine_for(pool, leaping=leaping)
+    except (HardwareError, EngineError) as error:
+        raise InputError(f"cluster.pools: {name_of(pool)}: {error}") from error
+
+
+def _routing(policy: Policy, loaded: LoadedScenario, where: str) -> RoutingPolicy:
+    try:
+        return routing_for(policy.name, policy.options, loaded.base_dir)
+    except (PolicyError, UnknownPolicy) as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _decode_desk(pool: Pool) -> str:
+    return f"{pool.model}, decoding"
 
 
 def pool_settings(router: RouterSettings) -> PoolSettings:

@@ -101,7 +101,7 @@ def _of_gpu(pool: Pool) -> StepCost:
     return step_cost_for(
         pool.gpu,
         pool.model,
-        tensor_parallel=pool.tensor_parallel,
+        **pool.layout,
         weights=pool.weights,
         kv_cache=pool.kv_cache,
         engine=pool.engine,
@@ -115,7 +115,7 @@ def _blocks_of_gpu(pool: Pool) -> int:
     return pool.num_gpu_blocks or kv_blocks_for(
         pool.gpu,
         pool.model,
-        tensor_parallel=pool.tensor_parallel,
+        **pool.layout,
         weights=pool.weights,
         kv_cache=pool.kv_cache,
         block_size=pool.block_size,
@@ -138,4 +138,4 @@ def _price(pool: Pool) -> float | None:
         return None
     from sim.hardware import price_per_hour_usd
 
-    return price_per_hour_usd(pool.gpu, pool.tensor_parallel)
+    return price_per_hour_usd(pool.gpu, pool.num_gpus)

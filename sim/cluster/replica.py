@@ -67,7 +67,7 @@ class Replica:
         name: str,
         index: int,
         pool: str,
-        model: str,
+        desk: str,
         node: str,
         engine: Engine,
         clock: Clock,
@@ -80,7 +80,8 @@ class Replica:
         """Its place among simultaneous events."""
         self.component = f"replica/{name}"
         self.pool = pool
-        self.model = model
+        self.desk = desk
+        """Of which of the router's desks it is an endpoint: its model's, or that for decoding."""
         self.node = node
         self.engine = engine
         self.block_size = engine.settings.block_size
@@ -133,6 +134,13 @@ class Replica:
         now = self._agenda.now
         self.pass_time(now)
         if self.engine.abort(request_id, now):
+            self._arm()
+
+    def release(self, request_id: int) -> None:
+        """Let go of the KV that a sequence left here to be fetched."""
+        now = self._agenda.now
+        self.pass_time(now)
+        if self.engine.release(request_id, now):
             self._arm()
 
     def observe(self) -> Observation:

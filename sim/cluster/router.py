@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf, nan
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reference.engine.sequence import FINISHED, FIRST_TOKEN, Event, Sequence
 from reference.policy.pool import Action, Dispatch, Fail, Outcome, Pool, Refuse
@@ -24,10 +24,13 @@ from sim.cluster.replica import Replica
 from sim.experiment.schema import Router as RouterSettings
 from sim.experiment.workload import WorkloadRequest
 
+if TYPE_CHECKING:
+    from sim.cluster.handover import Handover
+
 CONNECT_TIMEOUT_SECONDS: Final = 1.0
 """How long the router tries to reach a replica that does not answer at all."""
 
-_ATTEMPT_BITS: Final = 32
+ATTEMPT_BITS: Final = 32
 _SUBMIT: Final = int(Turn.SUBMIT)
 _ANSWER: Final = int(Turn.ANSWER)
 _LEAVE: Final = int(Turn.LEAVE)
@@ -43,7 +46,7 @@ class Transit:
         self.view = view
         self.request = request
         self.index = request.index
-        self.key = request.index | attempt << _ATTEMPT_BITS
+        self.key = request.index | attempt << ATTEMPT_BITS
         """Its id in the engine: a retry is another sequence."""
         self.replica = replica
         self.first_token_at = inf
@@ -52,9 +55,12 @@ class Transit:
 
 
 class Desk:
-    """What the router keeps of one model: its policy pool, and when the pool wants to be looked at again."""
+    """What the router keeps of one model: its policy pool, and when the pool wants to be looked at again.
 
-    __slots__ = ("admitted", "block_size", "expiry", "pool")
+    A disaggregated model has two, for its prompts and for its answers; what is between them is a `Handover`.
+    """
+
+    __slots__ = ("admitted", "block_size", "expiry", "hands_to", "pool", "takes_from")
 
     def __init__(self, pool: Pool, block_size: int) -> None:
         self.pool = pool
@@ -62,6 +68,20 @@ class Desk:
         self.admitted: set[str] = set()
         """Names of the replicas that are endpoints now."""
         self.expiry = inf
+        self.hands_to: Handover | None = None
+        """Who goes on with requests whose prompt is computed."""
+        self.takes_from: Handover | None = None
+        """Who brings the requests that are decoded here."""
+
+
+class RouterSide(NamedTuple):
+    """What a router does for every request, as calls for whoever does the rest of it."""
+
+    act: Callable[[Desk, Iterable[Action], float], None]
+    submit: Callable[[Transit], Call | None]
+    failing: Callable[[float, Transit, str, int], Call]
+    close: Callable[[WorkloadRequest, float, str, str, int, int | None], None]
+    answer: Callable[[list[Event]], None]
 
 
 class Router:
@@ -93,6 +113,18 @@ class Router:
         self._draining: set[Replica] = set()
         self.when_left: Callable[[WorkloadRequest, int | None], None] | None = None
         """Told of every request that leaves the router: with the tokens it used, or None if it reached no replica."""
+        for desk in desks.values():
+            if desk.hands_to is not None:
+                desk.hands_to.connect(
+                    self._transits,
+                    RouterSide(
+                        act=self._act,
+                        submit=self._on_submit,
+                        failing=self._failing,
+                        close=self._close,
+                        answer=self._on_answers,
+                    ),
+                )
         clock.every(settings.scrape_interval, Turn.SCRAPE, self._scrape, first=hop)
         clock.every(settings.health_interval, Turn.HEALTH, self._check_health)
 
@@ -154,7 +186,9 @@ class Router:
         if desk is None:
             return
         index = request.index
-        transit = self._transits.get(index | self._recorder.attempts[index] << _ATTEMPT_BITS)
+        transit = self._transits.get(index | self._recorder.attempts[index] << ATTEMPT_BITS)
+        if transit is None and desk.hands_to is not None:
+            transit = desk.hands_to.on_leave(request, now)
         if transit is not None:
             self._forget(transit)
             self._agenda.call_at(transit.replica.wire.arrival(now), _LEAVE + index, self._on_abort, transit)
@@ -186,6 +220,9 @@ class Router:
         """Let the router learn that what was in a replica's engine is lost: by a reset, or by silence."""
         lost = [transit for transit in self._transits.values() if transit.replica is replica and transit.is_in_engine]
         now = self._agenda.now
+        hands_to = self._desk_of(replica).hands_to
+        if hands_to is not None:
+            hands_to.on_lost(replica, silently)
         for transit in lost:
             transit.is_in_engine = False
             if not self._recorder.status[transit.index]:
@@ -209,7 +246,9 @@ class Router:
 
     def _act(self, desk: Desk, actions: Iterable[Action], now: float) -> None:
         for action in actions:
-            if type(action) is Dispatch:
+            if desk.takes_from is not None:
+                desk.takes_from.act(action, now)
+            elif type(action) is Dispatch:
                 self._agenda.add(self._dispatch(desk, action, now))
             elif type(action) is Refuse:
                 self._refuse(action, now)
@@ -264,7 +303,11 @@ class Router:
         if hashes and replica.block_size != transit.desk.block_size:
             hashes = hash_segments(request.prompt, replica.block_size)
         transit.is_in_engine = True
-        rejected = replica.submit(Sequence(transit.key, request.input_tokens, request.output_tokens, hashes))
+        handover = transit.desk.hands_to or transit.desk.takes_from
+        if handover is not None:
+            rejected = handover.submit(transit, hashes)
+        else:
+            rejected = replica.submit(Sequence(transit.key, request.input_tokens, request.output_tokens, hashes))
         if rejected is not None:
             transit.is_in_engine = False
             self._agenda.add(self._failing(replica.wire.arrival(now), transit, rejected.reason, rejected.status))
@@ -347,6 +390,9 @@ class Router:
         if self._transits.pop(transit.key, None) is None:
             return False
         transit.replica.num_in_flight -= 1
+        handover = transit.desk.hands_to or transit.desk.takes_from
+        if handover is not None:
+            handover.on_forgotten(transit)
         return True
 
     # What the router finds out by asking
@@ -356,7 +402,7 @@ class Router:
         read: list[tuple[Desk, str, Observation]] = []
         desks = self._desks
         for name, replica in self._fleet.by_name.items():
-            desk = desks[replica.model]
+            desk = desks[replica.desk]
             if name in desk.admitted and replica.is_ready and now >= replica.wire.whole_at:
                 read.append((desk, name, replica.observe()))
         if read:
@@ -373,7 +419,7 @@ class Router:
         """Admit who answers and is not an endpoint yet, remove who is one and does not answer."""
         desks = self._desks
         for name, replica in self._fleet.by_name.items():
-            desk = desks[replica.model]
+            desk = desks[replica.desk]
             if replica.is_ready and now >= replica.wire.whole_at:
                 if name not in desk.admitted and replica not in self._draining:
                     desk.admitted.add(name)
@@ -393,4 +439,4 @@ class Router:
                 self._fleet.drained(replica)
 
     def _desk_of(self, replica: Replica) -> Desk:
-        return self._desks[replica.model]
+        return self._desks[replica.desk]

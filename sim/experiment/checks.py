@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sim.experiment.arrivals import duration_of, natural_duration
+from sim.experiment.disaggregation import prefill_pool, with_prefill
 from sim.experiment.expectation import NotAnExpectation
 from sim.experiment.expectation import parse as parse_expectation
 from sim.experiment.profiles import keys_of
 from sim.experiment.scenario import KeyPath, ScenarioError, Source
-from sim.experiment.schema import Pool, Scenario, Slo
+from sim.experiment.schema import LAYOUT_KEYS, Policy, Pool, Scenario, Slo
 from sim.experiment.suggest import meant, one_of
 from sim.experiment.units import written
 from sim.experiment.vary import variation_of
@@ -143,9 +144,41 @@ def _check_pools(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
     for place, pool in enumerate(scenario.cluster.pools):
         path: KeyPath = ("cluster", "pools", place)
         _check_origin(pool, path, refuse, base_dir)
+        _check_outright(pool, path, refuse)
         _check_autoscale(pool, path, refuse)
         if pool.gpu is not None:
             _check_hardware(pool, path, refuse)
+        if pool.disaggregated is not None:
+            _check_disaggregated(pool, (*path, "disaggregated"), refuse, names)
+    _check_policy_of_decode(scenario, refuse, base_dir)
+
+
+def _check_disaggregated(pool: Pool, path: KeyPath, refuse: Refuse, names: list[str]) -> None:
+    from sim.hardware import HardwareError, find_model
+
+    prefill, given = prefill_pool(pool), pool.disaggregated
+    assert prefill is not None
+    assert given is not None
+    if prefill.name in names:
+        raise refuse(path, f"its prefill replicas would be {prefill.name}, and there is a pool of that name")
+    if pool.worker is not None:
+        raise refuse(path, "expected a pool without `worker`: only emulated engines hand KV over here")
+    if given.prefill.gpu is not None and given.prefill.step_cost is not None:
+        raise refuse((*path, "prefill"), "expected either `gpu` or `step_cost`; both are given")
+    if prefill.gpu is not None:
+        _check_hardware(prefill, (*path, "prefill"), refuse)
+    if given.kv_bytes_per_token is None:
+        try:
+            find_model(pool.model)
+        except HardwareError as error:
+            raise refuse((*path, "kv_bytes_per_token"), f"expected the bytes that move per token: {error}") from error
+
+
+def _check_policy_of_decode(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
+    for place, pool in enumerate(scenario.cluster.pools):
+        if pool.disaggregated is not None:
+            path = ("cluster", "pools", place, "disaggregated", "decode_policy")
+            _check_routing(pool.disaggregated.decode_policy, path, refuse, base_dir)
 
 
 def _check_origin(pool: Pool, path: KeyPath, refuse: Refuse, base_dir: Path) -> None:
@@ -195,11 +228,12 @@ def _check_hardware(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
         raise refuse(
             (*path, "max_model_len"), f"expected at most {longest}, the context that {pool.model} was made for"
         )
+    _check_layout(pool, path, refuse)
     try:
         num_blocks = pool.num_gpu_blocks or kv_blocks_for(
             pool.gpu,
             pool.model,
-            tensor_parallel=pool.tensor_parallel,
+            **pool.layout,
             weights=pool.weights,
             kv_cache=pool.kv_cache,
             block_size=pool.block_size,
@@ -220,19 +254,40 @@ def _check_hardware(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
         )
 
 
+def _check_layout(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
+    """The model can be cut so, and its step times are told for that."""
+    from sim.hardware import HardwareError, Layout, find_model
+
+    try:
+        Layout(**pool.layout).check(find_model(pool.model))
+    except HardwareError as error:
+        raise refuse((*path, str(error).split()[0]), str(error)) from error
+
+
+def _check_outright(pool: Pool, path: KeyPath, refuse: Refuse) -> None:
+    """Step times that are given or measured are those of the replica as it is, and of tensor parallelism at most."""
+    for key in LAYOUT_KEYS[1:]:
+        if getattr(pool, key) > 1 and (pool.step_cost is not None or pool.profile is not None):
+            what = "step_cost" if pool.step_cost is not None else "profile"
+            raise refuse((*path, key), f"expected 1: the `{what}` says what a step takes, however its GPUs share it")
+
+
 def _check_policy(scenario: Scenario, refuse: Refuse, base_dir: Path) -> None:
+    _check_routing(scenario.cluster.router.policy, ("cluster", "router", "policy"), refuse, base_dir)
+
+
+def _check_routing(policy: Policy, path: KeyPath, refuse: Refuse, base_dir: Path) -> None:
     from reference.custom_policy import PolicyError, routing_for
     from reference.policy.routing.registry import UnknownPolicy
 
-    policy = scenario.cluster.router.policy
     try:
         routing_for(policy.name, policy.options, base_dir)
     except (PolicyError, UnknownPolicy) as error:
-        raise refuse(("cluster", "router", "policy"), str(error)) from error
+        raise refuse(path, str(error)) from error
 
 
 def _check_faults(scenario: Scenario, refuse: Refuse) -> None:
-    pools = {pool.name or pool.engine: pool for pool in scenario.cluster.pools}
+    pools = {pool.name or pool.engine: pool for pool in with_prefill(scenario.cluster.pools)}
     for place, fault in enumerate(scenario.faults):
         path: KeyPath = ("faults", place)
         known = fault_targets(fault.kind, pools)

@@ -22,6 +22,8 @@ Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
 """Of a class or a tenant: it stands in expectations, headers and file columns."""
 
+LAYOUT_KEYS = ("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel")
+
 DISTRIBUTION_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "constant": (("mean",),),
     "uniform": (("min", "max"),),
@@ -375,6 +377,43 @@ class Speculative(Block):
     """What a proposed token costs the step: 0 for n-gram lookup, the draft model's own step otherwise."""
 
 
+class Prefill(Block):
+    """How prefill replicas differ from their pool's decode replicas; what is not given is the pool's."""
+
+    gpu: str | None = None
+    step_cost: ExplicitStepCost | None = None
+    tensor_parallel: Positive | None = None
+    pipeline_parallel: Positive | None = None
+    data_parallel: Positive | None = None
+    expert_parallel: Positive | None = None
+    max_num_seqs: Positive | None = None
+    max_num_batched_tokens: Positive | None = None
+    num_gpu_blocks: Positive | None = None
+    """None: the pool's, or what the GPU has left where any of the above tells another machine."""
+
+
+class Disaggregated(Block):
+    """Prompts are computed by replicas of their own; the pool's `replicas` fetch their KV and decode.
+
+    The router's policy picks the prefill replica, since that is where prefixes are cached.
+    """
+
+    prefill_replicas: Positive
+    """Named `<pool>-prefill-<ordinal>`."""
+    prefill: Prefill = Prefill()
+    decode_policy: Policy = Policy(name="least_in_flight")
+    """Picks the decode replica, once the prompt is computed."""
+    first_token: Literal["prefill", "decode"] = "prefill"
+    """Who gives the first token: the prefill replica as soon as it has it, or the decode replica after the transfer,
+    from the last token of the prompt, as vLLM's NixlConnector does it."""
+    transfer_gb_per_s: Share = 25.0
+    """Of each prefill replica's link, in 10^9 bytes; one transfer at a time, first come first served."""
+    transfer_latency: Duration = 0.001
+    """From asking for KV to its coming, beside its bytes."""
+    kv_bytes_per_token: Positive | None = None
+    """None: by the model's shape and `kv_cache`; must be given for a model that is not in the catalogue."""
+
+
 class Startup(Block):
     """What a cold start is made of. Gigabytes are of 10^9 bytes."""
 
@@ -419,8 +458,17 @@ class Pool(Block):
     weights: Literal["bf16", "fp8"] = "bf16"
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     tensor_parallel: Positive = 1
+    """GPUs over which each layer of a replica is split."""
+    pipeline_parallel: Positive = 1
+    """Stages of a replica, each with an equal part of the layers."""
+    data_parallel: Positive = 1
+    """Of a mixture of experts: how often a replica repeats its attention, each time for sequences of its own."""
+    expert_parallel: Positive = 1
+    """Of a mixture of experts: GPUs over which whole experts are spread, tensor × data parallel; 1: slices of each."""
     speculative: Speculative | None = None
     """None: every step brings a sequence one token."""
+    disaggregated: Disaggregated | None = None
+    """None: a replica computes prompts and answers."""
     replicas: Positive
     worker: Worker | None = None
     """None: the emulated engine."""
@@ -438,6 +486,16 @@ class Pool(Block):
     cold_start: Duration = 60.0
     startup: Startup | None = None
     """The parts of a cold start, instead of its one figure."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """How the GPUs of a replica share the model, by key."""
+        return {key: getattr(self, key) for key in LAYOUT_KEYS}
 
     @model_validator(mode="after")
     def _has_one_cold_start(self) -> Pool:

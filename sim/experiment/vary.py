@@ -36,7 +36,10 @@ MOST_VALUES = 256
 NOT_VARIED = {"name", "model", "autoscale", "worker", "cold_start", "startup"}
 """Keys of a pool that say who it is, or what a plan does not fly."""
 
-MEASURED_AT = {"gpu", "tensor_parallel", "weights", "kv_cache", "engine"}
+MEASURED_AT = {
+    *("gpu", "tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel"),
+    *("weights", "kv_cache", "engine"),
+}
 """What a measured profile holds for: another value, and it says nothing any more."""
 
 _RANGE = re.compile(r"\s*(\d+)\s*\.\.\s*(\d+)\s*")

@@ -17,12 +17,20 @@ from sim.hardware.catalogue import (
     model_names,
     read_model,
 )
-from sim.hardware.roofline import kv_blocks_for, price_per_hour_usd, step_cost_for, weight_bytes_per_gpu
+from sim.hardware.layout import Layout
+from sim.hardware.roofline import (
+    kv_blocks_for,
+    kv_bytes_per_token,
+    price_per_hour_usd,
+    step_cost_for,
+    weight_bytes_per_gpu,
+)
 
 __all__ = [
     "EngineEfficiency",
     "Gpu",
     "HardwareError",
+    "Layout",
     "Model",
     "engine_names",
     "find_engine",
@@ -30,6 +38,7 @@ __all__ = [
     "find_model",
     "gpu_names",
     "kv_blocks_for",
+    "kv_bytes_per_token",
     "model_names",
     "price_per_hour_usd",
     "read_model",

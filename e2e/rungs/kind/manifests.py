@@ -17,6 +17,7 @@ import yaml
 
 from e2e.cluster.place import NAMESPACE
 from e2e.rungs.configuration import gateway_config, keys_of, pool_block, router_config, worker_config
+from sim.experiment.disaggregation import name_of, with_prefill
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Pool
 
@@ -56,7 +57,7 @@ class FlightManifests:
     @property
     def pools(self) -> dict[str, Pool]:
         """By name."""
-        return {pool.name or pool.engine: pool for pool in self.loaded.scenario.cluster.pools}
+        return {pool.name or pool.engine: pool for pool in with_prefill(self.loaded.scenario.cluster.pools)}
 
     @property
     def num_gateways(self) -> int:
@@ -108,14 +109,17 @@ class FlightManifests:
         own = {Path(file).name: (self.loaded.base_dir / file).read_text()} if member else {}
         where = {"policy": f"{Path(file).name}:{member}" if member else policy, "policy_dir": CONFIG_DIRECTORY}
         blocks = [
-            pool_block(self.loaded, pool) | where | {"endpoint_slices": [{"service": f"pool-{name}"}]}
-            for name, pool in self.pools.items()
+            pool_block(self.loaded, pool) | where | {"endpoint_slices": self._slices_of(pool)}
+            for pool in scenario.cluster.pools
         ]
         for name, pool in self.pools.items():
             yield self._config_map(f"pool-{name}", worker_config(name, pool))
         yield self._config_map("router", router_config(scenario, blocks, Path(DECISIONS)), own)
         to_gateway = gateway_config(scenario, "http://router-service", keys_of(scenario))
         yield self._config_map("llm-api", to_gateway)
+
+    def _slices_of(self, pool: Pool) -> list[Object]:
+        return [{"service": f"pool-{name_of(each)}"} for each in with_prefill([pool])]
 
     def _config_map(self, name: str, config: dict[str, Any], more: Mapping[str, str] | None = None) -> Object:
         data = {"config.json": json.dumps(config), **(more or {})}

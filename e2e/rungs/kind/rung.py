@@ -20,6 +20,7 @@ from e2e.components import read_components
 from e2e.progress import Progress
 from e2e.rungs.kind.camp import Camp
 from e2e.rungs.kind.manifests import FlightManifests
+from sim.experiment.disaggregation import not_disaggregated
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
 from sim.experiment.resending import rules_of
@@ -99,6 +100,7 @@ def left_out(scenario: Scenario) -> list[str]:
     gpus = sorted({pool.gpu for pool in scenario.cluster.pools if pool.gpu})
     if gpus:
         sentences.append(f"No {', '.join(gpus)} on these nodes: each worker is the emulated engine, timed as one.")
+    sentences += not_disaggregated(scenario)
     gateway = scenario.cluster.gateway
     if gateway.replicas > 1 and gateway.rate_limits:
         sentences.append(

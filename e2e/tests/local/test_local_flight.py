@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from e2e.rungs.local import fly, left_out
+from e2e.rungs.processes import Crew
+from e2e.rungs.stack import add_stack
 from sim.cluster import fly as fly_simulated
 from sim.experiment.generate import build_workload
 from sim.experiment.record import REQUEST_COLUMNS
@@ -104,6 +106,20 @@ def test_what_loopback_cannot_do_is_said() -> None:
 
     assert len(sentences) == 2
     assert all(sentence.endswith(".") for sentence in sentences)
+
+
+def test_what_is_disaggregated_is_not_on_loopback_and_its_replicas_are_all_there(tmp_path: Path) -> None:
+    more = "replicas: 1, disaggregated: {prefill_replicas: 1, kv_bytes_per_token: 1000}"
+    loaded = parse(SCENARIO.replace("replicas: 2", more).replace("target: vllm-0", "target: vllm-prefill-0"))
+    with Crew(tmp_path) as crew:
+        stack = add_stack(crew, loaded)
+
+    assert set(stack.workers) == {"vllm-0", "vllm-prefill-0"}
+    assert stack.nodes == {"node-0": ("vllm-0",), "node-1": ("vllm-prefill-0",)}
+    (sentence,) = left_out(loaded.scenario)
+    assert sentence.startswith(
+        "Disaggregation of vllm: each of its 2 replicas, those for prefill too, computes prompts"
+    )
 
 
 def test_serve_says_where_to_click_and_stops_cleanly(tmp_path: Path) -> None:

@@ -127,3 +127,21 @@ def test_it_is_as_closed_as_the_stack_and_who_is_partitioned_is_reached_by_nobod
         "flight-1/router[Deployment] => flight-1/fast-0[Pod] : TCP 8000",
         "flight-1/router[Deployment] => flight-1/slow-0[Pod] : TCP 8000",
     ]
+
+
+def test_replicas_for_prefill_are_workers_as_the_others_and_that_is_said(built: Built, tmp_path: Path) -> None:
+    from e2e.rungs.kind.rung import left_out
+
+    more = "step_cost: {base: 5ms}, disaggregated: {prefill_replicas: 1, kv_bytes_per_token: 1000}}"
+    (tmp_path / "two.yaml").write_text(SCENARIO.replace("step_cost: {base: 5ms}}", more, 1))
+    shutil.copy(find_scenario("own_policy").with_name("my_policies.py"), tmp_path)
+    text = yaml.safe_dump_all(built("llm/overlays/kind"))
+    flight = FlightManifests.of(load(tmp_path / "two.yaml", ()), "flight-1", HOST, text)
+    objects = flight.objects({"tls.crt": "", "tls.key": ""})
+
+    settings = RouterSettings.model_validate(config(objects, "router") | {"kubernetes": {"url": "http://k"}})
+    assert [[slices.service for slices in pool.endpoint_slices] for pool in settings.pools] == [
+        ["pool-fast", "pool-fast-prefill"],
+        ["pool-slow"],
+    ]
+    assert any("each of its 3 replicas, those for prefill too" in one for one in left_out(flight.loaded.scenario))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reference.engine import Engine, EngineSettings, Event, Sequence, StepCost
+from reference.engine import Engine, EngineSettings, Event, Sequence, StepCost, handed_over
 
 EXAMPLES = int(os.environ.get("LEAP_EXAMPLES", "150"))
 RARE = 0.01
@@ -43,22 +43,36 @@ class Trace:
     calls: tuple[Call, ...]
 
 
-def sequence(request_id: int, input_tokens: int, output_tokens: int, family: int, block_size: int) -> Sequence:
-    """Make a sequence of a family: family 0 shares nothing; the others share prompts, the odd ones answers too."""
+def sequence(
+    request_id: int, input_tokens: int, output_tokens: int, family: int, block_size: int, role: str = "whole"
+) -> Sequence:
+    """Make a sequence of a family: family 0 shares nothing; the others share prompts, the odd ones answers too.
+
+    Its role in disaggregation: all of it is computed here, its prompt, or what comes after its prompt.
+    """
     hashes: tuple[int, ...] = ()
     if family:
         known = input_tokens + (output_tokens if family % 2 else 0)
         hashes = tuple(family * 10_000 + index for index in range(known // block_size))
-    return Sequence(request_id, input_tokens, output_tokens, hashes)
+    match role:
+        case "prompt":
+            return Sequence(request_id, input_tokens, 1, hashes, keeps_kv=True)
+        case "answer":
+            return handed_over(request_id, input_tokens, output_tokens, hashes, cached_tokens=3)
+        case "rest":
+            return handed_over(request_id, input_tokens, output_tokens + 1, hashes, first_token_tick=0)
+        case _:
+            return Sequence(request_id, input_tokens, output_tokens, hashes)
 
 
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
-    what = draw(st.sampled_from(["submit"] * 12 + ["abort"] * 3 + ["slow", "stall", "crash", "look"]))
+    what = draw(st.sampled_from(["submit"] * 12 + ["abort"] * 3 + ["release"] * 2 + ["slow", "stall", "crash", "look"]))
     args: tuple[Any, ...] = ()
     if what == "submit":
-        args = (draw(st.integers(1, 40)), draw(st.integers(1, 30)), draw(st.integers(0, 3)))
-    elif what == "abort":
+        role = draw(st.sampled_from(["whole"] * 5 + ["prompt", "answer", "rest"]))
+        args = (draw(st.integers(1, 40)), draw(st.integers(1, 30)), draw(st.integers(0, 3)), role)
+    elif what in ("abort", "release"):
         args = (draw(st.integers(0, 5)),)
     elif what == "slow":
         args = (draw(st.sampled_from([0.5, 1.0, 1.7, 3.0])),)
@@ -133,16 +147,28 @@ class Flight:
                 return
             self.events += self.engine.advance(wake)
 
+    def finish(self, now: float) -> None:
+        """Go on to the end of the last sequence; whatever KV is kept then is let go, one after the other."""
+        self.pass_time(float("inf"), including=True)
+        for request_id in range(self.num_submitted):
+            now = max([now, *(event.at for event in self.events[-1:])])
+            self.seen.append(self.engine.release(request_id, now))
+            self.pass_time(float("inf"), including=True)
+        if self.engine.num_waiting:
+            self.finish(now)
+
     def do(self, call: Call, now: float) -> None:
         engine = self.engine
         match call.what, call.args:
-            case "submit", (input_tokens, output_tokens, family):
-                made = sequence(self.num_submitted, input_tokens, output_tokens, family, self.block_size)
+            case "submit", (input_tokens, output_tokens, family, *role):
+                made = sequence(self.num_submitted, input_tokens, output_tokens, family, self.block_size, *role)
                 self.seen.append(engine.submit(made, now))
                 self.num_submitted += 1
                 self.prompts.append(input_tokens)
             case "abort", (back,):
                 self.seen.append(engine.abort(max(0, self.num_submitted - 1 - back), now))
+            case "release", (back,):
+                self.seen.append(engine.release(max(0, self.num_submitted - 1 - back), now))
             case "slow", (factor,):
                 engine.slow(factor, now)
             case "stall", (lasts,):
@@ -179,7 +205,7 @@ def fly(trace: Trace, *leapings: bool) -> list[Flight]:
                 flight.seen.append(flight.engine.gauges(now))
             flight.do(call, now)
     for flight in flights:
-        flight.pass_time(float("inf"), including=True)
+        flight.finish(now)
     return flights
 
 

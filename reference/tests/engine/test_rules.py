@@ -1,4 +1,4 @@
-"""Where the rule sets differ, one difference a test; and what vLLM's do, from its documented behaviour."""
+"""Where the rule sets differ, one difference a test; and what vLLM's do. Sources: `test_documented_behaviour`."""
 
 from typing import Any
 

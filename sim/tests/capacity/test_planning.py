@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from sim.capacity.crew import Crew
+from sim.capacity.perfect import perfect_replicas
 from sim.capacity.planning import FRESH_SEEDS, SEARCH_SEEDS, plan
 from sim.capacity.price import catalogue_prices
 from sim.capacity.probing import Flyer, Prober
 from sim.capacity.search import Candidate, Finding, Search
 from sim.capacity.space import Spare, space_of
 from sim.capacity.workloads import reshuffled
+from sim.cluster.machines import machine_for
 from sim.experiment.generate import build_workload
 from sim.experiment.scenario import LoadedScenario, parse
 
@@ -136,3 +138,29 @@ def test_a_fault_beyond_a_small_clusters_last_replica_hits_that() -> None:
     assert calm.choice is not None
     assert hit.choice is not None
     assert hit.choice.price > calm.choice.price
+
+
+DISAGGREGATED = SCENARIO.replace(
+    "max_model_len: 1000}}",
+    "max_model_len: 1000, disaggregated: {{prefill_replicas: 1, kv_bytes_per_token: 1000}}}}",
+).replace("max_num_seqs: [2, 4], tensor_parallel: [1, 2]", "disaggregated.prefill_replicas: [1, 2]")
+
+
+def test_a_plan_pays_for_the_replicas_that_compute_prompts_and_varies_them() -> None:
+    loaded = parse(DISAGGREGATED.format(seed=1, rate=7, cv=1.0, ttft=300, attainment=0.9))
+    answer = plan(loaded)
+
+    assert answer.choice is not None
+    candidate = answer.choice.candidates[0]
+    beside = dict(candidate.option.settings)["disaggregated.prefill_replicas"]
+    assert candidate.price == candidate.gpus == candidate.replicas + beside
+    assert f"prefill {beside} meet" in answer.sentence
+
+
+def test_prompts_that_others_compute_are_no_work_of_a_decode_replica() -> None:
+    text = DISAGGREGATED.format(seed=1, rate=7, cv=1.0, ttft=300, attainment=0.9)
+    loaded = parse(text)
+    pool, workload = loaded.scenario.cluster.pools[0], build_workload(loaded)
+    whole = pool.model_copy(update={"disaggregated": None})
+    machine = machine_for(pool)
+    assert perfect_replicas(pool, machine, workload) <= perfect_replicas(whole, machine, workload)

@@ -93,6 +93,55 @@ IN_THE_FILE = [
         "s.yaml:10: workload.classes.0.model: 'gpt': no pool serves this model",
     ),
     ("input: 100", "input: 200000", " longer than the 131072 tokens that meta-llama/Llama-3.1-8B-Instruct takes"),
+    # how GPUs share a model
+    (
+        "gpu: l40s",
+        "gpu: l40s, pipeline_parallel: 3",
+        "pools.0.pipeline_parallel: 3: pipeline_parallel 3 does not divide",
+    ),
+    (
+        "gpu: l40s",
+        "gpu: l40s, tensor_parallel: 5",
+        "pools.0.tensor_parallel: 5: tensor_parallel 5 does not divide the 32",
+    ),
+    ("gpu: l40s", "gpu: l40s, expert_parallel: 2", "pools.0.expert_parallel: 2: expert_parallel 2: meta-llama/"),
+    (
+        "gpu: l40s",
+        "step_cost: {base: 10ms}, pipeline_parallel: 2",
+        "pools.0.pipeline_parallel: 2: expected 1: the `step_cost` says what a step takes",
+    ),
+    # disaggregation
+    ("replicas: 2", "replicas: 2, disaggregated: {}", "disaggregated.prefill_replicas: the key 'prefill_replicas' is"),
+    (
+        "replicas: 2",
+        "replicas: 2, disaggregated: {prefill_replicas: 1, transfer_gb_per_s: 0}",
+        "disaggregated.transfer_gb_per_s: 0: expected greater than 0",
+    ),
+    (
+        "replicas: 2",
+        "replicas: 2, disaggregated: {prefill_replicas: 1, prefill: {gpu: l400}}",
+        "disaggregated.prefill.gpu: 'l400': unknown GPU 'l400'; nearest: l40s",
+    ),
+    (
+        "replicas: 2",
+        "replicas: 2, disaggregated: {prefill_replicas: 1, prefill: {gpu: l40s, step_cost: {base: 1ms}}}",
+        "disaggregated.prefill: expected either `gpu` or `step_cost`; both are given",
+    ),
+    (
+        "replicas: 2",
+        "replicas: 2, disaggregated: {prefill_replicas: 1, decode_policy: least_inflight}",
+        "disaggregated.decode_policy: 'least_inflight': policy 'least_inflight' is not known",
+    ),
+    (
+        "model: meta-llama/Llama-3.1-8B-Instruct, gpu: l40s, replicas: 2",
+        "model: mine, step_cost: {base: 10ms}, replicas: 2, disaggregated: {prefill_replicas: 1}",
+        "disaggregated.kv_bytes_per_token: expected the bytes that move per token: unknown model 'mine'",
+    ),
+    (
+        "replicas: 2",
+        "replicas: 2, worker: {kind: vllm, model_dir: x}, disaggregated: {prefill_replicas: 1}",
+        "disaggregated: expected a pool without `worker`",
+    ),
     # YAML
     ("seed: 7", "name: again", 's.yaml:3: this is not YAML: found duplicate key "name"'),
     ("duration: 1m", "duration: [1", "this is not YAML: expected"),
@@ -125,6 +174,10 @@ ADDED = [
         "faults.0.share: 0.5: a stall has no `share`",
     ),
     ("faults: [{at: 2s, kind: stall, target: vllm-1, lasts: 0s}]", "faults.0.lasts: '0s': nothing would happen"),
+    (
+        "faults: [{at: 5s, kind: replica_crash, target: vllm-prefill-0, lasts: 5s}]",
+        "faults.0.target: 'vllm-prefill-0': there is no such target of a replica_crash",
+    ),
     ("measure: {warm_up: 2m}", "s.yaml:15: measure.warm_up: '2m': the workload ends after 1m; expected a shorter one"),
     ("measure: {percentiles: [50, 100]}", "s.yaml:15: measure.percentiles.1: 100: expected less than 100"),
     ("measures: {}", "s.yaml:15: measures: unknown key 'measures' (did you mean 'measure'?)"),
