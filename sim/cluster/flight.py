@@ -87,7 +87,7 @@ def fly(
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Spare the flight the collector of cycles: what it makes lives to its end, and it would look at that ever again."""
+    """Spare the flight the collector of cycles: what it makes lives to its end, and would be looked at ever again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
