@@ -6,7 +6,7 @@ request costs one call on its way to the router, unless a gateway has limits to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from math import nan
 from typing import Final, Protocol
 
@@ -23,8 +23,11 @@ _LEAVE: Final = int(Turn.LEAVE)
 class Entry(Protocol):
     """Where requests go: the gateway."""
 
-    def entries(self, requests: Iterable[WorkloadRequest]) -> Iterator[tuple[float, int, WorkloadRequest]]:
-        """Give each request with when something must first be decided about it, and in whose turn."""
+    turn: int
+    """In whose turn something is first decided about a request."""
+
+    def decided_at(self, request: WorkloadRequest) -> float:
+        """Take the next request that is sent, and say when something is first decided about it."""
 
     def entrance(self) -> Callable[[WorkloadRequest], Call | None]:
         """Give who decides it, at that time; what it gives back must be given back or put on the agenda."""
@@ -40,20 +43,25 @@ class Clients:
         self._agenda = clock.agenda
         self._entry = entry
         self._enter = entry.entrance()
+        self._turn = entry.turn
         self._recorder = recorder
-        self._entries = entry.entries(requests)
+        self._requests = requests
+        self._num_fed = 0
+        self._entering: Final = self._on_entry
         self._feed()
 
     def _feed(self) -> None:
         """Put the next request on the clock."""
-        for when, turn, request in self._entries:
-            self._agenda.call_at(when, turn, self._on_entry, request)
-            self._recorder.sent[request.index] = sent = request.scheduled
-            if request.deadline_seconds is not None:
-                self._agenda.call_at(
-                    sent + request.deadline_seconds, _LEAVE + request.index, self._on_patience, request
-                )
+        number = self._num_fed
+        if number == len(self._requests):
             return
+        self._num_fed = number + 1
+        request = self._requests[number]
+        index, sent = request.index, request.scheduled
+        self._agenda.call_at(self._entry.decided_at(request), self._turn + index, self._entering, request)
+        self._recorder.sent[index] = sent
+        if request.deadline_seconds is not None:
+            self._agenda.call_at(sent + request.deadline_seconds, _LEAVE + index, self._on_patience, request)
 
     def _on_entry(self, request: WorkloadRequest) -> Call | None:
         self._feed()

@@ -9,7 +9,7 @@ client declares it in `max_tokens`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from reference.policy.rate_limits import Limit, RateLimits, Reservation
 from reference.policy.view import Rejected
@@ -55,23 +55,23 @@ class Gateway:
         self._recorder = recorder
         self._hop = hop
         self._to_router = hop + router_overhead
-        self._num_replicas = settings.replicas
+        self._way = hop + router_overhead if self._limits is None else 0.0
+        """From this gateway to where a request is first decided about."""
+        self.turn = int(Turn.ARRIVE if self._limits is None else Turn.GATEWAY)
+        """In whose turn that is."""
+        self._departures = deque([0.0] * settings.replicas)
         self._reservations: dict[int, Reservation] = {}
         if self._limits is not None:
             router.when_left = self._on_left
 
-    def entries(self, requests: Iterable[WorkloadRequest]) -> Iterator[tuple[float, int, WorkloadRequest]]:
-        """Give each request with when it is first decided about: here, or at the router where there are no limits."""
-        hop, overhead = self._hop, self._overhead
-        way = 0.0 if self._limits is not None else self._to_router
-        turn = int(Turn.ARRIVE if self._limits is None else Turn.GATEWAY)
-        departures = deque([0.0] * self._num_replicas)
-        for request in requests:
-            come = request.scheduled + hop
-            free_at = departures.popleft()
-            departure = (come if come > free_at else free_at) + overhead
-            departures.append(departure)
-            yield departure + way, turn + request.index, request
+    def decided_at(self, request: WorkloadRequest) -> float:
+        """Take the next request that is sent, and say when it is first decided about (see `entrance`)."""
+        departures = self._departures
+        come = request.scheduled + self._hop
+        free_at = departures.popleft()
+        departure = (come if come > free_at else free_at) + self._overhead
+        departures.append(departure)
+        return departure + self._way
 
     def entrance(self) -> Callable[[WorkloadRequest], Call | None]:
         """Give who decides about a request first: this gateway, or the router where there are no limits."""

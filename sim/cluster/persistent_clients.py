@@ -9,8 +9,7 @@ A send is a call on the clock here, so that gateways take first sends and resend
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import isnan, nan
 from typing import Any
@@ -45,19 +44,12 @@ class PersistentClients:
         self._entry = entry
         self._enter = entry.entrance()
         self._recorder = recorder
-        self._sending: deque[WorkloadRequest] = deque()
-        self._entries = entry.entries(self._sent())
         self._again: dict[int, list[int]] = {}
         """The rows of a request's resends, in order, by the row of its first send."""
         self._first: dict[int, int] = {}
         """The other way round."""
         recorder.when_lost = self._on_lost
         self._feed(0)
-
-    def _sent(self) -> Iterator[WorkloadRequest]:
-        """Give the entry each request as it is sent; it asks for one at a time."""
-        while True:
-            yield self._sending.popleft()
 
     def _feed(self, index: int) -> None:
         """Put a request of the workload on the clock."""
@@ -78,9 +70,7 @@ class PersistentClients:
             return
         clock = self._clock
         now = self._recorder.sent[index] = clock.now
-        self._sending.append(request)
-        when, turn, _ = next(self._entries)
-        clock.call_at(when, turn, self._on_entry, request)
+        clock.call_at(self._entry.decided_at(request), self._entry.turn + index, self._on_entry, request)
         if request.deadline_seconds is not None:
             clock.call_at(now + request.deadline_seconds, Turn.LEAVE + index, self._on_patience, request)
 

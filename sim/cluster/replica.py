@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import Enum
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from reference.engine.engine import Engine
 from reference.engine.sequence import Event, Rejected, Sequence
@@ -105,6 +105,8 @@ class Replica:
         self._wake_time: float | None = None
         """The one wake that counts; others were asked for before something changed."""
         self._slowness: list[float] = []
+        self._waking: Final = self._on_wake
+        """Bound once, as it is asked for at every wake."""
 
     def __repr__(self) -> str:
         return f"<Replica {self.name} {self.phase.value} on {self.node}>"
@@ -127,7 +129,7 @@ class Replica:
         if wake_at == self._wake_time:
             return None
         self._wake_time = wake_at
-        return None if wake_at is None else self._agenda.following(wake_at, self._turn, self._on_wake)
+        return None if wake_at is None else self._agenda.following(wake_at, self._turn, self._waking)
 
     def abort(self, request_id: int) -> None:
         """Let a sequence go; its seat is free from the next step on."""
@@ -218,7 +220,7 @@ class Replica:
         events = engine.advance(now)
         self._wake_time = wake_at = engine.wake_at()
         if not events:
-            return None if wake_at is None else agenda.following(wake_at, self._turn, self._on_wake)
+            return None if wake_at is None else agenda.following(wake_at, self._turn, self._waking)
         if wake_at is not None:
-            agenda.call_at(wake_at, self._turn, self._on_wake)
+            agenda.call_at(wake_at, self._turn, self._waking)
         return self._tell(self, events)

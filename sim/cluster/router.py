@@ -111,6 +111,8 @@ class Router:
         self._transits: dict[int, Transit] = {}
         """The dispatches under way, by their id in the engine."""
         self._draining: set[Replica] = set()
+        self._submitting: Final = self._on_submit
+        self._answering: Final = self._on_answers
         self.when_left: Callable[[WorkloadRequest, int | None], None] | None = None
         """Told of every request that leaves the router: with the tokens it used, or None if it reached no replica."""
         for desk in desks.values():
@@ -175,7 +177,7 @@ class Router:
         view = from_fields(RequestView, fields)
         actions = desk.pool.submit(view, now)
         if len(actions) == 1 and type(actions[0]) is Dispatch:
-            return self._dispatch(desk, actions[0], now)
+            return self._dispatch(desk, actions[0], request, now)
         self._act(desk, actions, now)
         return None
 
@@ -214,7 +216,7 @@ class Router:
                     recorder.cached_tokens[index] = cached_tokens
         if not num_finished:
             return None
-        return self._agenda.following(arrival, _ANSWER + replica.index, self._on_answers, events)
+        return self._agenda.following(arrival, _ANSWER + replica.index, self._answering, events)
 
     def on_lost(self, replica: Replica, silently: bool) -> None:
         """Let the router learn that what was in a replica's engine is lost: by a reset, or by silence."""
@@ -249,7 +251,8 @@ class Router:
             if desk.takes_from is not None:
                 desk.takes_from.act(action, now)
             elif type(action) is Dispatch:
-                self._agenda.add(self._dispatch(desk, action, now))
+                request = self._requests[int(action.request.request_id)]
+                self._agenda.add(self._dispatch(desk, action, request, now))
             elif type(action) is Refuse:
                 self._refuse(action, now)
         self._expect_expiry(desk, now)
@@ -261,23 +264,22 @@ class Router:
             desk.expiry = deadline
             self._agenda.call_at(max(deadline, now), Turn.EXPIRE, self._on_expiry, desk)
 
-    def _dispatch(self, desk: Desk, action: Dispatch, now: float) -> Call:
+    def _dispatch(self, desk: Desk, action: Dispatch, request: WorkloadRequest, now: float) -> Call:
         """Send a request off; give the call of its arrival."""
-        view, decision, attempt = action.request, action.decision, action.attempt
-        index = int(view.request_id)
-        name = decision.endpoint
+        view, (name, reason, scores), attempt = action
+        index = request.index
         replica = self._fleet.by_name[name]
-        transit = Transit(desk, view, self._requests[index], attempt, replica)
+        transit = Transit(desk, view, request, attempt, replica)
         self._transits[transit.key] = transit
         replica.num_in_flight += 1
         recorder = self._recorder
         recorder.attempts[index] = attempt
         recorder.endpoint[index] = name
-        recorder.decisions.append((now, index, attempt, name, decision.reason, decision.scores))
+        recorder.decisions.append((now, index, attempt, name, reason, scores))
         arrival = replica.wire.arrival(now)
         if arrival - now > CONNECT_TIMEOUT_SECONDS:
             return self._failing(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
-        return self._agenda.following(arrival + replica.request_seconds, _SUBMIT + index, self._on_submit, transit)
+        return self._agenda.following(arrival + replica.request_seconds, _SUBMIT + index, self._submitting, transit)
 
     def _refuse(self, action: Refuse, now: float) -> None:
         rejected = action.rejected
