@@ -16,6 +16,7 @@ from e2e.rungs.parts import Deployed, Hands, S
 from e2e.rungs.scaling import Scaling
 from sim.experiment.disaggregation import with_prefill
 from sim.experiment.record import RunRecord
+from sim.experiment.samples import Samples
 from sim.experiment.schema import Scenario
 
 Send = Callable[[Callable[[float], None]], ReplayResult]
@@ -53,7 +54,7 @@ def fly_deployed(
     fill(record, result)
     if is_on_this_machine:
         record.diagnostics["cpu_busy_share"] = busy.share()
-    record.samples = gauges.samples
+    record.samples = Samples(gauges.samples)
     record.events = sorted([*mischief.events, *scaling.events], key=lambda event: event["at"])
     seconds = scaling.replica_seconds(result.wall_seconds)
     record.facts["replica_seconds"] = seconds

@@ -11,6 +11,7 @@ import urllib.request
 
 from e2e.replay.address import address_of
 from e2e.replay.preflight import tls_context
+from sim.experiment.samples import Sample
 
 PATHS = ("/prometheus/metrics", "/metrics")
 """In this order: to read TensorRT-LLM's `/metrics` is to take from whoever else reads it."""
@@ -31,7 +32,7 @@ class EndpointWatch:
     """A thread that samples from zero until the watch is left."""
 
     def __init__(self, url: str, interval: float, *, verify_tls: bool = True) -> None:
-        self.samples: list[tuple[float, str, str, float]] = []
+        self.samples: list[Sample] = []
         self._url = address_of(url).url
         self._interval = interval
         self._tls = tls_context(verify_tls)

@@ -10,8 +10,9 @@ from typing import Generic
 
 from e2e.rungs.pages import gauges
 from e2e.rungs.parts import Deployed, S, Server
+from sim.experiment.samples import Sample
 
-Samples = list[tuple[float, str, str, float]]
+Rows = list[Sample]
 
 _WORKER_GAUGES = {
     "vllm:num_requests_running": "running",
@@ -29,7 +30,7 @@ class GaugeWatch(Generic[S]):
     """A thread that samples from zero until it is stopped. A component that does not answer has no sample then."""
 
     def __init__(self, stack: Deployed[S], interval: float) -> None:
-        self.samples: Samples = []
+        self.samples: Rows = []
         self._stack = stack
         self._interval = interval
         self._stop = threading.Event()
@@ -63,12 +64,12 @@ class GaugeWatch(Generic[S]):
                 self.samples += self._servers(at)
                 number = max(number + 1, int((time.monotonic() - self._zero) / self._interval))
 
-    def _worker(self, at: float, worker: Server) -> Samples:
+    def _worker(self, at: float, worker: Server) -> Rows:
         found = gauges(worker.page())
         return [
             (at, f"replica/{worker.name}", measure, found[m]) for m, measure in _WORKER_GAUGES.items() if m in found
         ]
 
-    def _servers(self, at: float) -> Samples:
+    def _servers(self, at: float) -> Rows:
         found = gauges(self._stack.router.page()) | gauges(self._stack.gateway.page())
         return [(at, who, measure, found[name]) for name, (who, measure) in _SERVER_GAUGES.items() if name in found]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from e2e.progress import Progress
 from sim.experiment.record import RunRecord
 from sim.experiment.resending import rules_of
+from sim.experiment.samples import Samples
 from sim.experiment.scenario import LoadedScenario
 from sim.experiment.schema import Scenario
 from sim.experiment.workload import Workload
@@ -71,7 +72,7 @@ def fly(
             retries=rules_of(scenario),
         )
     fill(record, result)
-    record.samples = watch.samples
+    record.samples = Samples(watch.samples)
     record.facts |= {"url": url, "models": models}
     record.facts["notes"] += _notes(models, known.wording.tokens_per_word)
     record.diagnostics |= {"salt": salt, "tokens_per_word": known.wording.tokens_per_word}

@@ -169,9 +169,9 @@ def _figures(record: RunRecord, pool: Pool, requests: Any, window: Bools) -> dic
     tpot = tpot[~np.isnan(tpot)]
     output = float(requests.output_tokens[ok].sum())
     peaks = {"kv_usage": 0.0, "running": 0.0}
-    for _, _, measure, value in record.samples:
-        if measure in peaks and value > peaks[measure]:
-            peaks[measure] = value
+    for _, measure, _, values in record.samples.series():
+        if measure in peaks:
+            peaks[measure] = max(peaks[measure], *values)
     return {
         "output_tokens_per_second": output / max(seconds, 1e-9),
         "tokens_per_second_per_user": 1.0 / float(np.median(tpot)) if len(tpot) else 0.0,

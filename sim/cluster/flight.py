@@ -33,7 +33,7 @@ from sim.cluster.persistent_clients import PersistentClients
 from sim.cluster.recorder import CANCELLED, Recorder
 from sim.cluster.replica import Listener
 from sim.cluster.router import Desk, Router
-from sim.cluster.sampler import Sampler, gateway_samples
+from sim.cluster.sampler import Sampler, in_flight_at_the_gateway
 from sim.experiment.disaggregation import name_of, prefill_pool, with_prefill
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
@@ -191,14 +191,16 @@ class Flight:
             duration_seconds=workload.duration_seconds,
         )
         self.recorder.write_into(record)
-        record.samples += gateway_samples(self.recorder, self._sampler.instants, self._hop)
+        instants = self._sampler.instants
+        at_gateway = in_flight_at_the_gateway(self.recorder, instants, self._hop)
+        record.samples.add("gateway", "in_flight", instants, at_gateway)
         record.gaps = self._gaps()
         record.steps = [
             (replica.name, *span) for replica in self.fleet.all_replicas for span in replica.engine.spans or ()
         ]
         record.facts = self._facts(scenario)
         if self._persistent is not None:
-            self._persistent.fold_into(record, self._sampler.instants)
+            self._persistent.fold_into(record, instants)
         return record
 
     def _stream(self, subsystem: str) -> Callable[[], float]:

@@ -118,7 +118,7 @@ class PersistentClients:
             for at, index, attempt, endpoint, reason, scores in record.decisions
         ]
         record.requests = {name: self._folded(name, column) for name, column in record.requests.items()}
-        record.samples += _resends_per_second(resent_at, instants)
+        record.samples.add("clients", "resends", instants[1:], _resends_per_second(resent_at, instants))
         record.facts["client_retries"] = {
             "resends": len(resent_at),
             "requests_sent_again": sum(1 for sends in record.requests["sends"] if sends > 1),
@@ -148,8 +148,8 @@ class PersistentClients:
         return folded
 
 
-def _resends_per_second(resent_at: list[float], instants: list[float]) -> list[tuple[float, str, str, float]]:
+def _resends_per_second(resent_at: list[float], instants: list[float]) -> list[float]:
     """Count the resends between the sample instants, per second."""
     before = np.searchsorted(resent_at, instants, side="right")
-    rates = np.diff(before) / np.diff(instants)
-    return [(at, "clients", "resends", rate) for at, rate in zip(instants[1:], rates.tolist(), strict=True)]
+    rates: list[float] = (np.diff(before) / np.diff(instants)).tolist()
+    return rates

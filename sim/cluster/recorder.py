@@ -10,6 +10,7 @@ from math import nan
 from typing import Any, Final
 
 from sim.experiment.record import RunRecord
+from sim.experiment.samples import Samples
 from sim.experiment.workload import Workload
 
 OK: Final = "ok"
@@ -47,7 +48,7 @@ class Recorder:
         self.endpoint: list[str] = [""] * count
         self.decisions: list[tuple[float, int, int, str, str, tuple[tuple[str, float], ...]]] = []
         self.events: list[dict[str, Any]] = []
-        self.samples: list[tuple[float, str, str, float]] = []
+        self.samples = Samples()
 
     def end(self, index: int, at: float, status: str, reason: str = "", http_status: int = 0) -> bool:
         """Close a row; False when it was closed before, which leaves it as it is."""
@@ -125,5 +126,5 @@ class Recorder:
         """Hand everything over."""
         record.requests = self.columns()
         record.decisions = self.decisions
-        record.samples = self.samples
+        record.samples = self.samples.copy()
         record.events = sorted(self.events, key=lambda event: event["at"])

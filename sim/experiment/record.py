@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sim.experiment.samples import Samples
+
 REQUEST_COLUMNS: dict[str, type] = {
     "index": int,
     "traffic_class": str,
@@ -49,8 +51,7 @@ class RunRecord:
     duration_seconds: float
     """From zero to the end of the workload's window; latency counts requests scheduled in [warm_up, duration)."""
     requests: dict[str, list[Any]] = field(default_factory=dict)
-    samples: list[tuple[float, str, str, float]] = field(default_factory=list)
-    """(seconds, component such as `replica/vllm-0`, measure such as `queue_depth`, value)."""
+    samples: Samples = field(default_factory=Samples)
     gaps: list[tuple[float, float, float]] = field(default_factory=list)
     """Inter-token latency, pooled: (gap seconds, tokens in the chunk that closed the gap, how many such gaps)."""
     decisions: list[tuple[float, int, int, str, str, tuple[tuple[str, float], ...]]] = field(default_factory=list)

@@ -19,6 +19,7 @@ from typing import Any
 
 from sim.experiment.errors import InputError
 from sim.experiment.record import REQUEST_COLUMNS, RunRecord
+from sim.experiment.samples import Samples
 from sim.experiment.schema import Scenario
 
 FORMAT = 1
@@ -114,7 +115,7 @@ def read(directory: Path) -> RunRecord:
     return RunRecord(
         **{name: plain[name] for name in _PLAIN},
         requests=_read_requests(directory / TABLE_FILES[0]),
-        samples=_read_rows(directory / TABLE_FILES[1]),
+        samples=Samples(_read_rows(directory / TABLE_FILES[1])),
         gaps=_read_rows(directory / TABLE_FILES[2]),
         decisions=_read_decisions(directory / TABLE_FILES[3]),
         diagnostics=_read_json(diagnostics) if diagnostics.exists() else {},
@@ -151,7 +152,7 @@ def _tables(record: RunRecord) -> tuple[Any, Any, Any, Any]:
         name: pa.array(record.requests.get(name, []), kinds[kind], from_pandas=True)
         for name, kind in REQUEST_COLUMNS.items()
     }
-    samples = _columns(record.samples, ("seconds", "component", "measure", "value"), ("f", "s", "s", "f"))
+    samples = _columns(list(record.samples), ("seconds", "component", "measure", "value"), ("f", "s", "s", "f"))
     gaps = _columns(record.gaps, ("gap_seconds", "tokens", "count"), ("f", "f", "f"))
     decisions = _columns(
         [row[:5] for row in record.decisions],

@@ -14,7 +14,16 @@ from sim.experiment.columns import Floats, Requests, requests_of
 from sim.experiment.comparison import Comparison
 from sim.experiment.measures import Window, tokens_within, window_of
 from sim.experiment.record import RunRecord
-from sim.experiment.report.timeline import Buckets, Samples, buckets_for, end_of, lost, nan_max, nan_mean, nan_sum
+from sim.experiment.report.timeline import (
+    BucketedSamples,
+    Buckets,
+    buckets_for,
+    end_of,
+    lost,
+    nan_max,
+    nan_mean,
+    nan_sum,
+)
 from sim.experiment.schema import Scenario
 from sim.experiment.slo import good, has_limits, slos_of
 
@@ -36,7 +45,7 @@ def charts(record: RunRecord, scenario: Scenario, comparison: Comparison | None 
     requests = requests_of(record)
     end = end_of(record, requests)
     buckets = buckets_for(end)
-    samples = Samples(record, buckets)
+    samples = BucketedSamples(record, buckets)
     window = window_of(record)
     return {
         "bucket_seconds": buckets.seconds,
@@ -57,7 +66,7 @@ def numbers(values: Floats) -> list[float | None]:
     return [None if value != value else float(f"{value:.{DIGITS}g}") for value in values.tolist()]
 
 
-def _timeline(requests: Requests, buckets: Buckets, samples: Samples) -> dict[str, Any]:
+def _timeline(requests: Requests, buckets: Buckets, samples: BucketedSamples) -> dict[str, Any]:
     is_lost = lost(requests)
     kv = samples.over("replica", "kv_usage")
     pools = samples.components("pool", "ready")
@@ -132,7 +141,7 @@ def _against_rate(scheduled: Floats, is_good: Any, everything: Floats, buckets: 
     return points
 
 
-def _heat(samples: Samples) -> dict[str, Any]:
+def _heat(samples: BucketedSamples) -> dict[str, Any]:
     measured = [measure for measure in HEAT_MEASURES if samples.components("replica", measure)]
     names = samples.components("replica", measured[0]) if measured else []
     shown = names[:MAX_HEAT_ROWS]

@@ -90,7 +90,7 @@ def _meta(what: str, pid: int | str, tid: int | None = None, **args: Any) -> dic
 
 def _happenings(record: RunRecord, stretch: Stretch) -> Events:
     """Faults and scaling: all of them in a process of their own, and what hit a replica at that replica."""
-    known = {_plain(component) for _, component, *_ in record.samples} | set(record.requests.get("endpoint", ()))
+    known = {_plain(component) for component, *_ in record.samples.series()} | set(record.requests.get("endpoint", ()))
     for index, event in enumerate(record.events):
         at, lasts = event["at"], event["lasts"] or 0.0
         if at is None or not stretch.meets(at, at + lasts):

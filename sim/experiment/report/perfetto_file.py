@@ -100,7 +100,7 @@ def _cut_at(record: RunRecord, stretch: Stretch, most: int) -> float | None:
         [
             np.repeat(np.asarray(record.requests["sent"], dtype=np.float64), EVENTS_PER_REQUEST),
             np.asarray([begin for _, begin, *_ in record.steps], dtype=np.float64),
-            np.asarray([at for at, *_ in record.samples], dtype=np.float64),
+            *(np.asarray(instants, dtype=np.float64) for _, _, instants, _ in record.samples.series()),
         ]
     )
     instants = np.sort(instants[(instants >= stretch.begin) & (instants <= stretch.end)])

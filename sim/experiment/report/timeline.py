@@ -5,7 +5,6 @@ All arrays have one value a bucket; NaN where nothing was seen. A bucket is name
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from math import ceil
 
@@ -84,18 +83,13 @@ def end_of(record: RunRecord, requests: Requests) -> float:
     return max(record.duration_seconds, float(ended.max()) if len(ended) else 0.0)
 
 
-class Samples:
+class BucketedSamples:
     """The samples of a record by measure and component, averaged in buckets."""
 
     def __init__(self, record: RunRecord, buckets: Buckets) -> None:
-        by_series: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-        for seconds, component, measure, value in record.samples:
-            instants, values = by_series[component, measure]
-            instants.append(seconds)
-            values.append(value)
         self._series = {
-            series: buckets.mean(np.asarray(instants), np.asarray(values))
-            for series, (instants, values) in sorted(by_series.items())
+            (component, measure): buckets.mean(np.asarray(instants), np.asarray(values, dtype=np.float64))
+            for component, measure, instants, values in sorted(record.samples.series(), key=lambda series: series[:2])
         }
         self._empty = np.full(buckets.count, np.nan)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sim.experiment.record import RunRecord
 from sim.experiment.resending import Resending
+from sim.experiment.samples import Samples
 from sim.experiment.schema import ClientRetry
 from sim.experiment.workload import WorkloadRequest
 
@@ -48,7 +49,7 @@ def test_who_never_loses_a_send_flies_as_if_clients_sent_once(
     without = flown(scenario(**blocks), workload(*sorted(requests)))
     record = flown(scenario(**blocks, workload=clients(**AT_ONCE)), workload(*sorted(requests)))
     assert record.facts.pop("client_retries") == {"resends": 0, "requests_sent_again": 0, "given_up": 0}
-    record.samples = [sample for sample in record.samples if sample[1] != "clients"]
+    record.samples = Samples(sample for sample in record.samples if sample[1] != "clients")
     same_record(record, without)
 
 

@@ -10,13 +10,14 @@ import pytest
 from sim.experiment import store
 from sim.experiment.errors import InputError
 from sim.experiment.record import RunRecord
+from sim.experiment.samples import Samples
 
 
 @pytest.fixture
 def record(made: SimpleNamespace) -> RunRecord:
     return made.record(
         [*made.random_rows(20, 1), made.lost("refused")],
-        samples=[(0.0, "replica/vllm-0", "running", 1.0), (1.0, "router", "queue", 0.0)],
+        samples=Samples([(0.0, "replica/vllm-0", "running", 1.0), (1.0, "router", "queue", 0.0)]),
         gaps=[(0.02, 1.0, 5.0)],
         decisions=[
             (0.1, 0, 1, "vllm-0", "least in flight", (("vllm-0", 1.0), ("vllm-1", 0.5))),

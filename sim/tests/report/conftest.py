@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sim.experiment.record import REQUEST_COLUMNS, RunRecord
+from sim.experiment.samples import Sample, Samples
 from sim.experiment.schema import Scenario
 from sim.experiment.store import scenario_of
 
@@ -41,7 +42,7 @@ def flight(slower: float = 1.0, **fields: Any) -> RunRecord:
         "workload_hash": "c0ffee" * 10,
         "warm_up_seconds": 20.0,
         "duration_seconds": COUNT / 2,
-        "samples": _samples(),
+        "samples": Samples(_samples()),
         "gaps": [(0.02 * slower, 1.0, 50_000.0), (0.08 * slower, 1.0, 900.0)],
         "decisions": [(index / 2, index, 1, f"vllm-{index % 2}", "least in flight", ()) for index in range(COUNT)],
         "events": [{"at": CRASH, "kind": "replica_crash", "target": "vllm-1", "lasts": 30.0, "about": "crashed"}],
@@ -93,7 +94,7 @@ def _request(index: int, slower: float) -> dict[str, Any]:
     return row
 
 
-def _samples() -> list[tuple[float, str, str, float]]:
+def _samples() -> list[Sample]:
     samples = []
     for second in range(COUNT // 2):
         is_down = CRASH <= second < CRASH + 30

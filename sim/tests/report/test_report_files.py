@@ -18,6 +18,7 @@ from sim.experiment.report.comparison_page import render_comparison
 from sim.experiment.report.page import render
 from sim.experiment.report.tables import duration, share
 from sim.experiment.report.terminal import print_comparison, print_summary
+from sim.experiment.samples import Samples
 from sim.experiment.schema import Scenario
 from sim.experiment.store import write
 from sim.experiment.summary import summarise
@@ -122,7 +123,7 @@ def test_a_second_run_of_another_rung_adds_prediction_against_measurement(
 
 
 def test_a_record_without_samples_still_gives_a_page(record: RunRecord, scenario: Scenario) -> None:
-    bare = replace(record, samples=[], gaps=[], decisions=[], events=[], facts={})
+    bare = replace(record, samples=Samples(), gaps=[], decisions=[], events=[], facts={})
 
     headings = Page(render(bare, scenario, summarise(bare, scenario))).headings
 
