@@ -204,7 +204,7 @@ class Handover:
         replica.num_in_flight += 1
         self._answers.pool.first_token(view.request_id, now)
         recorder.endpoint[index] = name
-        recorder.decisions.append((now, index, attempt, name, action.decision.reason, action.decision.scores))
+        recorder.decided.extend((now, index, attempt, name, action.decision.reason, action.decision.scores))
         self._send(transit, now)
 
     def _send(self, transit: Transit, now: float) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from math import nan
 from typing import Any, Final
 
+from sim.experiment.decisions import Decisions
 from sim.experiment.record import RunRecord
 from sim.experiment.samples import Samples
 from sim.experiment.workload import Workload
@@ -46,7 +47,8 @@ class Recorder:
         self.http_status = [0] * count
         self.attempts = [0] * count
         self.endpoint: list[str] = [""] * count
-        self.decisions: list[tuple[float, int, int, str, str, tuple[tuple[str, float], ...]]] = []
+        self.decided: list[Any] = []
+        """The values of one `Decision` after the other."""
         self.events: list[dict[str, Any]] = []
         self.samples = Samples()
 
@@ -125,6 +127,6 @@ class Recorder:
     def write_into(self, record: RunRecord) -> None:
         """Hand everything over."""
         record.requests = self.columns()
-        record.decisions = self.decisions
+        record.decisions = Decisions(self.decided)
         record.samples = self.samples.copy()
         record.events = sorted(self.events, key=lambda event: event["at"])

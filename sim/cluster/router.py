@@ -275,7 +275,7 @@ class Router:
         recorder = self._recorder
         recorder.attempts[index] = attempt
         recorder.endpoint[index] = name
-        recorder.decisions.append((now, index, attempt, name, reason, scores))
+        recorder.decided.extend((now, index, attempt, name, reason, scores))
         arrival = replica.wire.arrival(now)
         if arrival - now > CONNECT_TIMEOUT_SECONDS:
             return self._failing(now + CONNECT_TIMEOUT_SECONDS, transit, "connect timeout", 504)
@@ -285,7 +285,7 @@ class Router:
         rejected = action.rejected
         request = self._requests[int(action.request.request_id)]
         attempt = self._recorder.attempts[request.index]
-        self._recorder.decisions.append((now, request.index, attempt, "", rejected.reason, ()))
+        self._recorder.decided.extend((now, request.index, attempt, "", rejected.reason, ()))
         self._close(request, now, REFUSED, rejected.reason, rejected.status, None)
 
     def _on_submit(self, transit: Transit) -> Call | None:

@@ -6,9 +6,11 @@ did not happen. See `REQUEST_COLUMNS`. Refuses to know which rung wrote it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sim.experiment.decisions import Decision
 from sim.experiment.samples import Samples
 
 REQUEST_COLUMNS: dict[str, type] = {
@@ -54,8 +56,7 @@ class RunRecord:
     samples: Samples = field(default_factory=Samples)
     gaps: list[tuple[float, float, float]] = field(default_factory=list)
     """Inter-token latency, pooled: (gap seconds, tokens in the chunk that closed the gap, how many such gaps)."""
-    decisions: list[tuple[float, int, int, str, str, tuple[tuple[str, float], ...]]] = field(default_factory=list)
-    """(seconds, request index, attempt, endpoint or "" when refused, reason, scores)."""
+    decisions: Sequence[Decision] = ()
     events: list[dict[str, Any]] = field(default_factory=list)
     """Faults, scaling, restarts: {"at": seconds, "kind", "target", "lasts": seconds or None, "about"}."""
     steps: list[tuple[str, float, float, int, int, int]] = field(default_factory=list)

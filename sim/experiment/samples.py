@@ -61,4 +61,4 @@ class Samples:
     __hash__ = None  # type: ignore[assignment]  # it grows
 
     def __repr__(self) -> str:
-        return f"<Samples: {len(self)} of {len(self._series)} series>"
+        return f"Samples({list(self)})"
