@@ -11,8 +11,13 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from operator import mul
+from typing import Final
 
 from reference.engine.sequence import DECODING, Sequence
+
+# compiled, a final name of this module costs no look-up
+_push: Final = heappush
+_pop: Final = heappop
 
 
 class DecodeBatch:
@@ -70,7 +75,7 @@ class DecodeBatch:
         size = self._block_size
         self.recorded += (length + size - 2) // size
         self._residues[(offset - 1) % size] += 1
-        heappush(self.finishing, (finish_step, sequence.admission, sequence))
+        _push(self.finishing, (finish_step, sequence.admission, sequence))
 
     def part(self, sequence: Sequence) -> tuple[int, int, int]:
         """Let a member go between two steps; give (computed tokens, blocks it holds, blocks of them not yet taken)."""
@@ -92,7 +97,7 @@ class DecodeBatch:
         finishing = self.finishing
         finished = []
         while finishing and finishing[0][0] <= step:
-            due, _, sequence = heappop(finishing)
+            due, _, sequence = _pop(finishing)
             if sequence.finish_step == due == step and sequence.state is DECODING:
                 finished.append(sequence)
         return finished
@@ -104,7 +109,7 @@ class DecodeBatch:
             finish_step, _, sequence = finishing[0]
             if sequence.finish_step == finish_step and sequence.state is DECODING:
                 return finish_step - self.step
-            heappop(finishing)
+            _pop(finishing)
 
     def settle(self) -> int:
         """Give the blocks to be taken from the pool, so that `recorded` is what members hold."""

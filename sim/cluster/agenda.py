@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush, heappushpop
-from typing import Any
+from typing import Any, Final
+
+# compiled, a final name of this module costs no look-up
+_push: Final = heappush
+_pop: Final = heappop
+_push_and_pop: Final = heappushpop
 
 Call = tuple[float, int, int, Callable[[Any], Any], Any]
 """(when, turn, serial, function, its argument): `function(argument)` at `when`. It gives a `Call` back, or None."""
@@ -32,11 +37,11 @@ class Agenda:
     def call_at(self, when: float, turn: int, function: Callable[[Any], Any], about: Any = None) -> None:
         """Call `function(about)` at `when`, in its turn. A time and not a delay, because sums of delays round."""
         self.serial = serial = self.serial + 1
-        heappush(self.queue, (when, turn, serial, function, about))
+        _push(self.queue, (when, turn, serial, function, about))
 
     def add(self, call: Call) -> None:
         """Put in a call that was made by `following` and not given back."""
-        heappush(self.queue, call)
+        _push(self.queue, call)
 
     def following(self, when: float, turn: int, function: Callable[[Any], Any], about: Any = None) -> Call:
         """Make the call that a call gives back as its last deed."""
@@ -49,10 +54,10 @@ class Agenda:
         Raises:
             IndexError: there is none.
         """
-        self.now, _, _, function, about = heappop(self.queue)
+        self.now, _, _, function, about = _pop(self.queue)
         following = function(about)
         if following is not None:
-            heappush(self.queue, following)
+            _push(self.queue, following)
 
     def run(self) -> None:
         """Take call after call, until one raises.
@@ -60,10 +65,10 @@ class Agenda:
         Raises:
             IndexError: the agenda ran out before.
         """
-        queue, pop, push_and_pop = self.queue, heappop, heappushpop
-        call: tuple[Any, ...] = pop(queue)
+        queue = self.queue
+        call: tuple[Any, ...] = _pop(queue)
         while True:
             # by index: compiled, taking the tuple apart would turn two more of its numbers into C's, for nothing
             self.now = call[0]
             following = call[3](call[4])
-            call = pop(queue) if following is None else push_and_pop(queue, following)
+            call = _pop(queue) if following is None else _push_and_pop(queue, following)

@@ -41,10 +41,11 @@ class PrefixAware:
 
     def route(self, request: RequestView, endpoints: Sequence[Endpoint], now: float, chance: Chance) -> Decision:
         """Filter the overloaded, score by matched share, pick the best match and the least loaded among equals."""
-        matches = self._index.matches(request.block_hashes) if request.block_hashes else {}
-        wanted = self._min_match * len(request.block_hashes)
+        hashes = request.block_hashes
+        matches = self._index.matches(hashes) if hashes else None
         best, best_depth, guarded = None, 0, False
         if matches:
+            wanted = self._min_match * len(hashes)
             bound = self._load_factor * sum([e.in_flight for e in endpoints]) / len(endpoints) + self._load_slack
             for endpoint in endpoints:
                 depth = matches.get(endpoint.name, 0)
@@ -54,8 +55,8 @@ class PrefixAware:
                     guarded = True
                 elif best is None or depth > best_depth or endpoint.in_flight < best.in_flight:
                     best, best_depth = endpoint, depth
-        if best is not None:
-            return Decision(best.name, "longest prefix", self._scores(request, endpoints, matches))
+            if best is not None:
+                return Decision(best.name, "longest prefix", self._scores(request, endpoints, matches))
         least = least_in_flight(endpoints)
         reason = "prefix holder overloaded, least in flight" if guarded else "no prefix, least in flight"
         scores = load_scores(endpoints) if self._explain else ()
