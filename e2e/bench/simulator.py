@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 ROUNDS = 3
 COUNT = 50_000
 STEP_COST = {"base": 0.006, "per_prefill_token": 2e-5, "per_sequence": 1e-5, "per_context_token": 5e-8}
-FIRST_FLIGHT = Path(__file__).parents[2] / "scenarios" / "first_flight.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,17 +111,18 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{'':50}{'requests/s':>12}{'peak MB':>10}")
     for name in wanted:
         command = [sys.executable, "-m", "e2e.bench.simulator", "--row", name, str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
         found = json.loads(done.stdout)
         print(f"{name:50}{found['per_second']:>12,.0f}{found['megabytes']:>10,.0f}", flush=True)
     print(f"{'yardstick: million additions per second':50}{yardstick():>12.1f}")
 
 
 def _first_flight() -> tuple[LoadedScenario, Workload]:
+    from e2e.shipped import find_scenario
     from sim.experiment.generate import build_workload
     from sim.experiment.scenario import load
 
-    loaded = load(FIRST_FLIGHT)
+    loaded = load(find_scenario("first_flight"))
     return loaded, build_workload(loaded)
 
 

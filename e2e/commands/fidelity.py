@@ -34,6 +34,8 @@ def fidelity(
 
     from e2e.progress import shown
     from sim.fidelity import fitting
+    from sim.fidelity.disaggregated import score_apart
+    from sim.fidelity.disaggregated_rows import read_disaggregated
     from sim.fidelity.layer_runs import RUNS, results
     from sim.fidelity.rows import read_rows
     from sim.fidelity.saturation import saturations
@@ -64,12 +66,13 @@ def fidelity(
         board = score(chosen, corrections, left_out, lambda done: share(done / len(chosen)))
         runs = [result for run in RUNS for result in results(run)] if only is None else []
         loads = saturations() if only is None else ()
-    text = markdown(board, runs, loads)
+        apart = score_apart(read_disaggregated()[0], corrections) if only is None else ()
+    text = markdown(board, runs, loads, apart)
     if out is None:
         Console().print(Markdown(text))
         return
     _put(out / "FIDELITY.md", text)
-    _put(out / "fidelity.json", json.dumps(as_json(board, runs, loads), indent=1) + "\n")
+    _put(out / "fidelity.json", json.dumps(as_json(board, runs, loads, apart), indent=1) + "\n")
     progress.print(f"wrote {out / 'FIDELITY.md'} and {out / 'fidelity.json'}", highlight=False)
 
 

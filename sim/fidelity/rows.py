@@ -1,4 +1,4 @@
-"""The measured rows that come with the package, and which of them cannot be flown, by reason.
+"""The measured rows of one replica that come with the package, and which of them cannot be flown, by reason.
 
 The rows are those of `silicon_sample.csv` in the PyPI package aiconfigurator-core 0.12.0 (Apache-2.0) for vLLM and
 TensorRT-LLM on H100 and H200. Each is the mean TTFT and TPOT of one benchmark run in closed loop.
@@ -54,8 +54,7 @@ class Row:
     @property
     def family(self) -> str:
         """The model's architecture: checkpoints of one shape were fitted and are held out together."""
-        name = self.model.split("/")[-1]
-        return _SAME_SHAPE.get(name, name)
+        return family_of(self.model)
 
     @property
     def group(self) -> tuple[str, str, str, str]:
@@ -75,14 +74,26 @@ _SAME_SHAPE: Final = {
 }
 
 
+def family_of(model: str) -> str:
+    """Give the architecture of a checkpoint."""
+    name = model.split("/")[-1]
+    return _SAME_SHAPE.get(name, name)
+
+
+def fields_of_rows(*, disaggregated: bool) -> list[dict[str, str]]:
+    """Read the file's rows of one replica each, or those of prefill and decode on replicas of their own."""
+    packed = resources.files(__package__).joinpath("data/silicon.csv.gz").read_bytes()
+    rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8")))
+    return [fields for fields in rows if (fields["mode"] == "disagg") == disaggregated]
+
+
 @cache
 def read_rows() -> tuple[tuple[Row, ...], dict[str, int]]:
-    """Read the rows that can be flown, and count those that cannot by reason."""
-    packed = resources.files(__package__).joinpath("data/silicon.csv.gz").read_bytes()
+    """Read the rows of one replica that can be flown, and count those that cannot by reason."""
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
     seen: set[tuple[object, ...]] = set()
-    for fields in csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"))):
+    for fields in fields_of_rows(disaggregated=False):
         reason = why_not(fields)
         if reason is None:
             row = row_from(fields)
@@ -99,8 +110,6 @@ def read_rows() -> tuple[tuple[Row, ...], dict[str, int]]:
 
 def why_not(fields: dict[str, str]) -> str | None:
     """Say why a row cannot be flown; None when it can."""
-    if fields["mode"] != "agg":
-        return "disaggregated: rates of transfer and of the router are not in the row"
     gpus = int(fields["tp_size"]) * int(fields["attention_dp_size"] or 1)
     if gpus > _GPUS_OF_A_NODE:
         return "more GPUs than a node has, with the times of a run on one node"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sim.fidelity import disaggregated_table
+from sim.fidelity.disaggregated import ScoredApart
 from sim.fidelity.layer_runs import LayerResult
 from sim.fidelity.saturation import Saturation
 from sim.fidelity.scoreboard import BARS, MEASURES, Line, Ranking, Scoreboard, Summary
@@ -61,7 +63,9 @@ WHY: Final = """\
 """
 
 
-def markdown(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation]) -> str:
+def markdown(
+    board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation], apart: Sequence[ScoredApart]
+) -> str:
     """Write the scoreboard for reading."""
     total, missing = len(board.scored), sum(board.left_out.values())
     parts = [
@@ -82,6 +86,7 @@ def markdown(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Sat
         "judged on the others.\n",
         _runs(runs),
         SKEW,
+        *([disaggregated_table.markdown(apart)] if apart else []),
         "## Rising load, on a GPU that is not named\n",
         LOADS,
         _loads(loads),
@@ -92,7 +97,9 @@ def markdown(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Sat
     return "\n".join(parts)
 
 
-def as_json(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation]) -> dict[str, Any]:
+def as_json(
+    board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Saturation], apart: Sequence[ScoredApart]
+) -> dict[str, Any]:
     """Give the scoreboard's figures as JSON values, rounded to what matters."""
     return {
         "left_out": dict(board.left_out),
@@ -116,6 +123,7 @@ def as_json(board: Scoreboard, runs: Sequence[LayerResult], loads: Sequence[Satu
             }
             for run in runs
         ],
+        "disaggregated": disaggregated_table.as_json(apart) if apart else {},
         "rising_load": [
             {
                 "speed": load.speed,

@@ -59,7 +59,6 @@ def test_a_contest_is_won_by_picking_what_was_measured_best() -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"mode": "disagg"}, "disaggregated"),
         ({"tp_size": "16"}, "more GPUs than a node has"),
         ({"model_path": "deepseek-ai/DeepSeek-R1", "moe_tp_size": "3"}, "contradicts its number of GPUs"),
         ({}, None),
@@ -79,7 +78,7 @@ def test_the_committed_table_is_what_comes_of_flying_again() -> None:
     chosen = [row for row in ROWS if row.group[:3] == FLOWN_AGAIN]
     board = score(chosen, shipped())
 
-    groups = [line for line in as_json(board, [], [])["lines"] if line["what"].startswith(" ".join(FLOWN_AGAIN))]
+    groups = [line for line in as_json(board, [], [], [])["lines"] if line["what"].startswith(" ".join(FLOWN_AGAIN))]
     assert groups
     for line in groups:
         [known] = [one for one in committed["lines"] if one["what"] == line["what"]]
