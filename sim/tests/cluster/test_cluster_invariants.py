@@ -7,9 +7,11 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sim.cluster import agenda, clock
 from sim.cluster.flight import Flight
 from sim.experiment.record import REQUEST_COLUMNS, RunRecord
 from sim.experiment.scenario import LoadedScenario
@@ -223,6 +225,34 @@ def test_when_all_is_over_every_block_of_every_replica_is_free(loaded: LoadedSce
         engine = replica.engine
         assert (engine.num_running, engine.num_waiting, engine.kv_usage) == (0, 0, 0.0), replica
         assert replica.num_in_flight == 0, replica
+
+
+class CountingAgenda(agenda.Agenda):
+    """An agenda that knows how many of the calls it made were taken."""
+
+    num_taken = 0
+
+    def run(self) -> None:
+        while True:
+            self.num_taken += 1
+            self.step()
+
+
+@pytest.mark.skipif(agenda.__file__.endswith(".so"), reason="compiled classes are not extended")
+@few
+@given(loaded=scenarios(), workload=workloads())
+def test_every_call_that_was_made_is_taken_or_still_ahead(loaded: LoadedScenario, workload: Workload) -> None:
+    """A call gives back the one that follows: whoever forgot to pass it on would lose a request without a word."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "Agenda", CountingAgenda)
+        flight = Flight(loaded, workload)
+        flight.run()
+    ours = flight.clock.agenda
+    assert isinstance(ours, CountingAgenda)
+
+    # simpy's two events of the flight's end are put in at the head beside their calls
+    ahead = [call for call in ours.queue if call[2]]
+    assert ours.num_taken + len(ahead) == ours.serial
 
 
 @few
