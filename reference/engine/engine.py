@@ -48,6 +48,10 @@ class Step(NamedTuple):
     seconds: float
     num_sequences: int
     num_tokens: int
+    num_prompts: int
+    """Of the sequences, those of which it computes prompt."""
+    context_tokens: int
+    """What the others, which decode, attend to together."""
 
 
 class Span(NamedTuple):
@@ -308,9 +312,15 @@ class Engine:
             return None
         self._time_step()
         plan.end = _NEVER
-        num_tokens = scheduler.batch.num_sequences + sum(chunk for _, chunk in scheduler.prefills)
-        num_sequences = scheduler.batch.num_sequences + len(scheduler.prefills)
-        return Step(plan.first * SECONDS_PER_TICK, num_sequences, num_tokens)
+        batch, prefills = scheduler.batch, scheduler.prefills
+        num_decoding = batch.num_sequences
+        return Step(
+            plan.first * SECONDS_PER_TICK,
+            num_decoding + len(prefills),
+            num_decoding + sum(chunk for _, chunk in prefills),
+            len(prefills),
+            batch.context_tokens,
+        )
 
     def end_step(self, now: float) -> list[Emission]:
         """End the running step and give the tokens it brought, in order of admission.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,45 @@ def test_a_worker_tells_its_step_cost(worker: str, tmp_path: Path) -> None:
     assert "step_cost: {base:" in said
     # the comment on top can be pasted into a scenario
     assert "step_cost" in yaml.safe_load((tmp_path / "worker.yaml").read_text().splitlines()[0].lstrip("# "))
+
+
+def test_tensorrt_llms_iterations_tell_the_step_cost_without_a_probe(calibrate, tmp_path: Path) -> None:
+    with Crew(tmp_path / "crew") as crew:
+        facts = {
+            "model": "tiny",
+            "step_cost": TRUE.to_dict(),
+            "engine": ENGINE,
+            "persona": "trt",
+            "perf_metrics": False,
+        }
+        started = crew.add("trt-0", "reference.worker.emulated", facts)
+        crew.start(started)
+        crew.wait_until_ready([started])
+        with ThreadPoolExecutor(8) as clients:
+            answers = [clients.submit(_ask, started.url, 40 + 97 * n % 700, 5 + 7 * n % 20) for n in range(60)]
+        assert [answer.result() for answer in answers] == [200] * 60
+        with urllib.request.urlopen(f"{started.url}/metrics", timeout=5) as page:
+            (tmp_path / "iterations.json").write_bytes(page.read())
+
+    code, said, complained = calibrate("iterations.json", "--out", "trt.yaml")
+
+    assert code == 0, complained
+    assert "iterations of TensorRT-LLM" in said
+    profile = read_profile(tmp_path / "trt.yaml")
+    assert profile.kv_tokens == 4000 * 16
+    # the iterations hold times as the engine decided them, not as a client's clock has them
+    assert profile.cost.overhead == pytest.approx(TRUE.overhead, rel=0.01)
+    assert profile.cost.per_prefill_token == pytest.approx(TRUE.per_prefill_token, rel=0.01)
+    assert profile.cost.per_sequence == pytest.approx(TRUE.per_sequence, rel=0.03)
+
+
+def _ask(url: str, input_tokens: int, output_tokens: int) -> int:
+    body = {"model": "tiny", "prompt": "word " * input_tokens, "max_tokens": output_tokens}
+    headers = {"content-type": "application/json"}
+    asked = urllib.request.Request(f"{url}/v1/completions", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        status: int = answer.status
+        return status
 
 
 def test_ctrl_c_leaves_nothing_half_written(worker: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from reference.engine import Emission, Engine, Rejected, Sequence
+from reference.engine.engine import Step
 from reference.engine.sequence import WAITING
 
 Now = Callable[[], float]
@@ -31,10 +32,10 @@ class Tokens(asyncio.Queue[Emission]):
 class EngineLoop:
     """Drives one engine for its server. `run` is a task that lives as long as the server."""
 
-    def __init__(self, engine: Engine, now: Now, when_stepped: Callable[[float], None] | None = None) -> None:
+    def __init__(self, engine: Engine, now: Now, when_stepped: Callable[[Step], None] | None = None) -> None:
         self.engine = engine
         self._when_stepped = when_stepped
-        """Told after each step how long it took."""
+        """Told of each step after its end."""
         self._now = now
         self._last = now()
         self._listeners: dict[str | int, Tokens] = {}
@@ -88,7 +89,7 @@ class EngineLoop:
             await asyncio.sleep(wait if wait > 0 else 0)
             emissions = self.engine.end_step(self._time())
             if self._when_stepped is not None:
-                self._when_stepped(step.seconds)
+                self._when_stepped(step)
             self._hand_out(emissions)
 
     async def _wait_for_work(self) -> None:

@@ -1,6 +1,6 @@
 """TensorRT-LLM's other metrics: a list of the last iterations, which whoever reads it takes away.
 
-Source: `/metrics` of `trtllm-serve` with `enable_iter_perf_stats`, and its `MetricsCollector`.
+Source: `/metrics` of `trtllm-serve` 1.3 with `enable_iter_perf_stats`, and its `MetricsCollector`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 from reference.engine import Engine
+from reference.engine.engine import Step
 
 MAX_ITERATIONS = 1000
 """What is kept when nobody reads (`iter_stats_max_iterations`)."""
@@ -24,16 +25,19 @@ class Iterations:
         self._number = 0
         self._num_finished = 0
 
-    def note(self, seconds: float) -> None:
+    def note(self, step: Step) -> None:
         """Note a step that has just ended."""
         engine = self._engine
+        num_decoding = step.num_sequences - step.num_prompts
         self._number += 1
         used = round(engine.kv_usage * self._num_blocks)
         finished, self._num_finished = engine.counters.finished - self._num_finished, engine.counters.finished
         self._steps.append(
             {
                 "iter": self._number,
-                "iterLatencyMS": seconds * 1000,
+                # without an overlap scheduler an iteration is a step
+                "iterLatencyMS": step.seconds * 1000,
+                "hostStepTimeMS": step.seconds * 1000,
                 "numActiveRequests": engine.num_running,
                 "numQueuedRequests": engine.num_waiting,
                 "numCompletedRequests": finished,
@@ -44,7 +48,14 @@ class Iterations:
                     "usedNumBlocks": used,
                     "tokensPerBlock": self._block_size,
                 },
-                "inflightBatchingStats": {"numScheduledRequests": engine.num_running, "numPausedRequests": 0},
+                "inflightBatchingStats": {
+                    "numScheduledRequests": step.num_sequences,
+                    "numContextRequests": step.num_prompts,
+                    "numGenRequests": num_decoding,
+                    "numCtxTokens": step.num_tokens - num_decoding,
+                    "numGenKvTokens": step.context_tokens,
+                    "numPausedRequests": 0,
+                },
             }
         )
 
