@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import Final
 
-from reference.engine.step_cost import TICKS_PER_SECOND, StepCost
+from reference.engine.step_cost import TICKS_PER_SECOND
 
 SECONDS_PER_TICK: Final = 1.0 / TICKS_PER_SECOND
 EXACT_TICKS: Final = 2**53
@@ -70,40 +70,6 @@ class Plan:
             left -= first + growth * steps
             steps += 1
         return steps
-
-
-class StepTimer:
-    """Step times in ticks, for a replica that may be slower than it should by a factor."""
-
-    __slots__ = ("_cost", "_factor", "fixed", "skew", "slope")
-
-    def __init__(self, cost: StepCost) -> None:
-        self._cost = cost
-        self.skew = cost.context_skew
-        self.set_factor(1.0)
-
-    def set_factor(self, factor: float) -> None:
-        """Have every step take `factor` times as long as its cost says."""
-        self._factor = factor
-        self.fixed: list[int] = []
-        """Ticks of a decode step by batch size, context apart, as far as was asked for with `decode`."""
-        self.slope = round(self._cost.per_context_token * factor * TICKS_PER_SECOND)
-        """Ticks per token of context."""
-
-    def decode(self, num_sequences: int, context_tokens: int) -> int:
-        """Give the time of a step that only decodes."""
-        fixed = self.fixed
-        while num_sequences >= len(fixed):
-            seconds, _ = self._cost.decode_affine(len(fixed))
-            fixed.append(max(1, round(seconds * self._factor * TICKS_PER_SECOND)))
-        return fixed[num_sequences] + self.slope * context_tokens
-
-    def mixed(
-        self, num_sequences: int, num_tokens: int, context_tokens: int, prefill_tokens: int, prefill_pairs: float
-    ) -> int:
-        """Give the time of any step; the arguments are those of `StepCost.seconds`."""
-        seconds = self._cost.seconds(num_sequences, num_tokens, context_tokens, prefill_tokens, prefill_pairs)
-        return max(1, round(seconds * self._factor * TICKS_PER_SECOND))
 
 
 def tick_from(now: float) -> int:

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from reference.engine import FINISHED, FIRST_TOKEN, Engine, EngineSettings, Sequence, StepCost
-from reference.engine.engine import Span
+from reference.engine.timeline import Span
 
 
 class ClosedLoopError(ValueError):

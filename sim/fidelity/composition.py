@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from reference.engine import EngineSettings, StepCost
-from reference.engine.engine import Span
+from reference.engine.timeline import Span
 from sim.experiment.errors import InputError
 from sim.fidelity.closed_loop import ClosedLoopError, Times, fly_arrivals
 from sim.fidelity.observed import Observed
