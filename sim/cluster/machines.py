@@ -13,8 +13,9 @@ from reference.engine.engine import Engine
 from reference.engine.settings import EngineSettings
 from reference.engine.step_cost import StepCost
 from sim.cluster.speculation import with_speculation
-from sim.experiment.profiles import SHIPPED, keys_of
+from sim.experiment.profiles import keys_of
 from sim.experiment.schema import Pool
+from sim.hardware.profile import SHIPPED
 
 DEFAULT_NUM_BLOCKS = 16_384
 """KV blocks of a replica whose step cost is given outright and whose memory is not: some 262,000 tokens."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.experiment.schema import Pool, Scenario
-
-SHIPPED = "operators"
+from sim.hardware.profile import SHIPPED
 
 
 def keys_of(pool: Pool) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from sim.experiment.errors import ScenarioError
 from sim.experiment.explain import KeyPath, block_in, problem
-from sim.experiment.profiles import SHIPPED
 from sim.experiment.schema import Block, Pool, Router, Scenario
 from sim.experiment.suggest import meant, one_of
+from sim.hardware.profile import SHIPPED
 
 Refuse = Callable[[KeyPath, str], ScenarioError]
 Settings = tuple[tuple[str, Any], ...]
