@@ -39,10 +39,7 @@ class ScoredApart:
     def error(self, measure: str, of: str = "ours") -> float:
         """Predicted / measured - 1."""
         predicted: Predicted = getattr(self, of)
-        measured = Predicted(ttft=self.row.ttft, tpot=self.row.tpot)
-        if measure == "e2e":
-            return predicted.e2e(self.row.output_tokens) / measured.e2e(self.row.output_tokens) - 1
-        return float(getattr(predicted, measure) / getattr(measured, measure) - 1)
+        return predicted.error(measure, self.row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from sim.fidelity.closed_loop import fly
 from sim.fidelity.correction import Correction, Drive
 from sim.fidelity.harness import loop_of, profile_of, settings_of, tokens_before_first
 from sim.fidelity.rows import Row
+
+
+class Measured(Protocol):
+    """A row, of one replica or of several."""
+
+    @property
+    def ttft(self) -> float:
+        """The mean, in seconds."""
+
+    @property
+    def tpot(self) -> float:
+        """The mean, in seconds."""
+
+    @property
+    def output_tokens(self) -> int:
+        """An answer's nominal length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +37,13 @@ class Predicted:
     def e2e(self, output_tokens: float) -> float:
         """From sending to the last token of an answer of so many tokens."""
         return self.ttft + self.tpot * max(0.0, output_tokens - 1)
+
+    def error(self, measure: str, row: Measured) -> float:
+        """Predicted / measured - 1 of `ttft`, `tpot` or `e2e`."""
+        measured = Predicted(ttft=row.ttft, tpot=row.tpot)
+        if measure == "e2e":
+            return self.e2e(row.output_tokens) / measured.e2e(row.output_tokens) - 1
+        return float(getattr(self, measure) / getattr(measured, measure) - 1)
 
 
 def predict(row: Row, correction: Correction, drive: Drive, *, with_streaming: bool = True) -> Predicted:

@@ -39,12 +39,7 @@ class Scored:
     def error(self, measure: str, of: str = "ours") -> float:
         """Predicted / measured - 1; NaN where the peer has no prediction."""
         predicted: Predicted | None = getattr(self, of)
-        if predicted is None:
-            return float("nan")
-        measured = Predicted(ttft=self.row.ttft, tpot=self.row.tpot)
-        if measure == "e2e":
-            return predicted.e2e(self.row.output_tokens) / measured.e2e(self.row.output_tokens) - 1
-        return float(getattr(predicted, measure) / getattr(measured, measure) - 1)
+        return float("nan") if predicted is None else predicted.error(measure, self.row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
