@@ -38,7 +38,7 @@ class Persistence:
         resending.count()
         row = self._sender.send(planned)
         while row.status not in (OK, CANCELLED) and row.first_token is None:
-            delay = resending.delay(row.sends, row.status, row.http_status, row.ended or 0.0)
+            delay = resending.delay(row.sends, row.status, row.http_status, row.ended or 0.0, row.retry_after)
             if delay is None:
                 break
             if not self._waits(delay, row):

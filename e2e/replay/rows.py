@@ -32,6 +32,8 @@ class Row:
     endpoint: str = ""
     sends: int = 1
     """By the client; all but `sent` tell of the last one."""
+    retry_after: float | None = None
+    """Seconds that a refusal said."""
     usage: tuple[int, int, int] | None = None
     gap_ticks: list[int] = field(default_factory=list)
     """Between successive chunks."""

@@ -134,6 +134,8 @@ class Sender:
         """Read why a request was not taken."""
         import orjson
 
+        wait = response.get("retry-after")
+        row.retry_after = float(wait) if isinstance(wait, str) and wait.isdecimal() else None
         told = response.read(MAX_ERROR_BYTES)
         response.release()
         try:

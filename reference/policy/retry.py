@@ -7,7 +7,7 @@ RetryBudget, also Envoy's and Linkerd's).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
 
 @dataclass(slots=True)
@@ -39,3 +39,8 @@ class RetryBudget:
             return False
         self.balance -= 1.0
         return True
+
+
+def retry_after(seconds: float) -> int:
+    """Give what the Retry-After header says of a wait: whole seconds, rounded up, at least one."""
+    return max(1, ceil(seconds))

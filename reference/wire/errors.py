@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from reference.policy.retry import retry_after
+
 TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -50,7 +52,7 @@ class ApiError(Exception):
         """Return Retry-After in whole seconds, rounded up, when there is one."""
         if self.retry_after_seconds is None:
             return {}
-        return {"retry-after": str(max(1, -int(-self.retry_after_seconds // 1)))}
+        return {"retry-after": str(retry_after(self.retry_after_seconds))}
 
     @property
     def body(self) -> bytes:

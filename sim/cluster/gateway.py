@@ -84,7 +84,8 @@ class Gateway:
         now = self._agenda.now
         reserved = limits.reserve(request.tenant, request.input_tokens + request.output_tokens, now)
         if isinstance(reserved, Rejected):
-            self._recorder.end(request.index, now + self._hop, REFUSED, reserved.reason, reserved.status)
+            at, wait = now + self._hop, reserved.retry_after_seconds
+            self._recorder.end(request.index, at, REFUSED, reserved.reason, reserved.status, wait)
             return None
         self._reservations[request.index] = reserved
         when = now + self._to_router

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from reference.policy.retry import retry_after
 from sim.cluster.agenda import Call
 from sim.cluster.clients import TIMEOUT_STATUS, Entry
 from sim.cluster.clock import Clock, Turn
@@ -86,7 +87,7 @@ class PersistentClients:
         recorder.end(index, now, TIMED_OUT, "no first token in time", TIMEOUT_STATUS)
         self._entry.leave(request)
 
-    def _on_lost(self, index: int, at: float, status: str, http_status: int) -> None:
+    def _on_lost(self, index: int, at: float, status: str, http_status: int, wait: float | None) -> None:
         """A send has ended without success: have it sent again, or not."""
         if status == CANCELLED or not isnan(self._recorder.first_token[index]):
             return
@@ -96,7 +97,8 @@ class PersistentClients:
             return
         first = self._first.get(index, index)
         again = self._again.setdefault(first, [])
-        delay = resending.delay(1 + len(again), status, http_status, at)
+        told = None if wait is None else float(retry_after(wait))
+        delay = resending.delay(1 + len(again), status, http_status, at, told)
         if delay is None:
             return
         row = self._recorder.open_row()

@@ -29,8 +29,8 @@ class Recorder:
     def __init__(self, workload: Workload, when_all_ended: Callable[[], None]) -> None:
         self._workload = workload
         self._when_all_ended = when_all_ended
-        self.when_lost: Callable[[int, float, str, int], None] | None = None
-        """Told of each row that is closed without success: its index, when, status, HTTP status."""
+        self.when_lost: Callable[[int, float, str, int, float | None], None] | None = None
+        """Told of each row that is closed without success: its index, when, status, HTTP status, retry_after."""
         count = len(workload.requests)
         self.num_open = count
         """Requests not ended, those yet to be sent included."""
@@ -52,8 +52,19 @@ class Recorder:
         self.events: list[dict[str, Any]] = []
         self.samples = Samples()
 
-    def end(self, index: int, at: float, status: str, reason: str = "", http_status: int = 0) -> bool:
-        """Close a row; False when it was closed before, which leaves it as it is."""
+    def end(
+        self,
+        index: int,
+        at: float,
+        status: str,
+        reason: str = "",
+        http_status: int = 0,
+        retry_after: float | None = None,
+    ) -> bool:
+        """Close a row; False when it was closed before, which leaves it as it is.
+
+        `retry_after`: the seconds after which whoever refused would have it again.
+        """
         if self.status[index]:
             return False
         self.status[index] = status
@@ -63,7 +74,7 @@ class Recorder:
         if at > self.last_ended:
             self.last_ended = at
         if self.when_lost is not None:
-            self.when_lost(index, at, status, http_status)
+            self.when_lost(index, at, status, http_status, retry_after)
         self.num_open -= 1
         if not self.num_open:
             self._when_all_ended()

@@ -286,7 +286,8 @@ class Router:
         request = self._requests[int(action.request.request_id)]
         attempt = self._recorder.attempts[request.index]
         self._recorder.decided.extend((now, request.index, attempt, "", rejected.reason, ()))
-        self._close(request, now, REFUSED, rejected.reason, rejected.status, None)
+        wait = rejected.retry_after_seconds
+        self._close(request, now, REFUSED, rejected.reason, rejected.status, None, wait)
 
     def _on_submit(self, transit: Transit) -> Call | None:
         """A request reaches a replica, or what is left of it."""
@@ -371,10 +372,18 @@ class Router:
         self._act(desk, actions, now)
 
     def _close(
-        self, request: WorkloadRequest, now: float, status: str, reason: str, http_status: int, used_tokens: int | None
+        self,
+        request: WorkloadRequest,
+        now: float,
+        status: str,
+        reason: str,
+        http_status: int,
+        used_tokens: int | None,
+        retry_after: float | None = None,
     ) -> None:
         """Let the client have its end, and the gateway the account."""
-        if self._recorder.end(request.index, now + self._way_back, status, reason, http_status) and self.when_left:
+        at = now + self._way_back
+        if self._recorder.end(request.index, at, status, reason, http_status, retry_after) and self.when_left:
             self.when_left(request, used_tokens)
 
     def _on_abort(self, transit: Transit) -> None:

@@ -35,16 +35,21 @@ class Resending:
         if self._budget is not None:
             self._budget.deposit()
 
-    def delay(self, num_sends: int, status: str, http_status: int, now: float) -> float | None:
+    def delay(
+        self, num_sends: int, status: str, http_status: int, now: float, told: float | None = None
+    ) -> float | None:
         """Return the seconds from now to the next send of a request that was sent `num_sends` times; None: no more.
 
-        `status` and `http_status` say how the last send ended, as in a run record.
+        `status` and `http_status` say how the last send ended, as in a run record; `told` are the seconds that its
+        Retry-After said.
         """
         rule = self._rule
         is_wrong = 400 <= http_status < 500 and http_status not in RETRIED_CLIENT_ERRORS
         if status not in rule.after or is_wrong or num_sends >= rule.max_sends or not self._affords(now):
             self.num_given_up += 1
             return None
+        if rule.heeds_retry_after and told is not None and 0 < told <= rule.max_backoff:
+            return told
         backoff = min(rule.max_backoff, rule.backoff * rule.multiplier ** (num_sends - 1))
         return backoff * (1.0 - rule.jitter * self._chance()) if rule.jitter and backoff else backoff
 

@@ -161,6 +161,8 @@ REFUSALS = {
     "limited": ("429 Too Many Requests", {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}),
     "full": ("503 Service Unavailable", {"error": {"message": "queue full", "type": "overloaded", "code": 503}}),
     "broken": ("500 Internal Server Error", b"<html>oops</html>"),
+    # a status may bring more lines of the head
+    "come_later": ("429 Too Many Requests\r\nRetry-After: 1", {"error": {"message": "come in a second"}}),
     "not_http": ("", b""),
 }
 BEHAVIOURS = {

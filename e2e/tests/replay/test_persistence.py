@@ -77,3 +77,13 @@ def test_who_waits_to_send_again_when_the_flight_ends_is_cancelled(sse_server):
     patient = {"default": ClientRetry(max_sends=3, backoff=60.0)}
     result = replay(asked_of(["limited"]), sse_server, retries=patient, overtime_seconds=0.5)
     assert [(row.status, row.reason, row.sends) for row in result.rows] == [("cancelled", "flight over", 1)]
+
+
+def test_who_is_told_when_to_come_waits_that_long_if_the_rule_says_so(sse_server):
+    rules = {"default": ClientRetry(max_sends=2, heeds_retry_after=True), "hasty": ClientRetry(max_sends=2)}
+    models = ("come_later", "limited")
+    for traffic_class, waits in (("default", [1.0, 0.0]), ("hasty", [0.0, 0.0])):
+        result = replay(asked_of(models, traffic_class=traffic_class), sse_server, retries=rules)
+        assert [row.sends for row in result.rows] == [2, 2]
+        for row, wait in zip(result.rows, waits, strict=True):
+            assert wait <= row.ended - row.sent < wait + 0.5

@@ -185,6 +185,8 @@ class ClientRetry(Block):
     max_backoff: Duration = 60.0
     jitter: Fraction = 0.0
     """The share of a backoff that is left to chance: 0.5 draws between half of it and all of it."""
+    heeds_retry_after: bool = False
+    """Whether a refusal's Retry-After, up to max_backoff, stands in for the backoff, as with openai-python."""
     budget: Fraction | None = None
     """Resends as a share of the class's first sends, beyond which clients give up; None: no bound."""
 

@@ -182,6 +182,30 @@ def test_a_rule_that_would_be_ignored_in_part_is_refused(given: dict[str, Any], 
         ClientRetry(**given)
 
 
+def test_what_a_refusal_says_is_waited_for_instead_of_the_backoff() -> None:
+    heeding = Resending(ClientRetry(backoff=0.5, max_backoff=30.0, heeds_retry_after=True), random.random)
+    stubborn = Resending(ClientRetry(backoff=0.5, max_backoff=30.0), random.random)
+
+    assert heeding.delay(1, "refused", 429, 0.0, 7.0) == 7.0
+    assert heeding.delay(1, "refused", 429, 0.0, 31.0) == 0.5, "nobody waits for longer than max_backoff"
+    assert heeding.delay(1, "failed", 502, 0.0) == 0.5
+    assert stubborn.delay(1, "refused", 429, 0.0, 7.0) == 0.5
+
+
+@pytest.mark.parametrize(("heeds", "sent_at"), [(False, [0.0, 0.1, 0.2]), (True, [0.0, 4.0])])
+def test_clients_of_a_gateway_that_says_when_come_then(
+    scenario: Any, workload: Any, flown: Fly, heeds: bool, sent_at: list[float]
+) -> None:
+    """One request in four seconds: the second client is told to come in 4 s, and then has its turn."""
+    limits = {"rate_limits": [{"tenant": "*", "requests": 0.25, "burst": 1}]}
+    rule = clients(max_sends=3, backoff=0.1, multiplier=1.0, heeds_retry_after=heeds)
+    record = flown(scenario(**ONE, gateway=limits, workload=rule), workload((0.0, 8, 5), (0.0, 8, 5), duration=20.0))
+
+    assert record.requests["sends"] == [1, len(sent_at)]
+    assert record.requests["status"] == ["ok", "ok" if heeds else "refused"]
+    assert record.requests["ended"][1] == pytest.approx(sent_at[-1], abs=0.2)
+
+
 def test_ends_that_the_rule_does_not_name_are_taken_as_they_are() -> None:
     resending = Resending(ClientRetry(after=("timed_out",)), random.random)
     assert resending.delay(1, "timed_out", 408, 0.0) == 0.0
