@@ -146,7 +146,10 @@ def _bars(board: Scoreboard) -> str:
                 for entry in board.scored
                 if wanted is None or entry.inherited.held_out == wanted
             ]
-            median = sorted(errors)[len(errors) // 2] if errors else float("nan")
+            if not errors:
+                cells.append("no rows")
+                continue
+            median = sorted(errors)[len(errors) // 2]
             cells.append(f"{median:.1%}, {'met' if median <= bar else 'missed'} ({len(errors)} rows)")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

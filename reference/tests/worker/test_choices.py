@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,8 +80,40 @@ def test_an_answer_by_a_schema_is_json_of_it() -> None:
 
 
 @given(schema=schemas)
-def test_any_schema_has_an_instance(schema: dict[str, object]) -> None:
-    json.dumps(instance_of(schema, "words"))
+def test_anything_taken_for_a_schema_gives_some_json(schema: dict[str, object]) -> None:
+    value = instance_of(schema, "words")
+
+    assert json.loads(json.dumps(value)) == value
+
+
+values = st.integers() | st.text(max_size=3)
+plain_schemas = st.one_of(
+    st.sampled_from([{}, *({"type": kind} for kind in ("string", "number", "boolean", "null", ["string", "null"]))]),
+    st.integers(-5, 50).map(lambda least: {"type": "integer", "minimum": least}),
+    st.lists(values, min_size=1, max_size=3).map(lambda choices: {"enum": choices}),
+    values.map(lambda value: {"const": value}),
+)
+sound_schemas = st.recursive(
+    plain_schemas,
+    lambda inner: st.one_of(
+        st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3).map(
+            lambda fields: {
+                "type": "object",
+                "properties": fields,
+                "required": [*fields],
+                "additionalProperties": False,
+            }
+        ),
+        st.tuples(inner, st.integers(0, 3)).map(lambda of: {"type": "array", "items": of[0], "minItems": of[1]}),
+        st.lists(inner, min_size=1, max_size=3).map(lambda options: {"anyOf": options}),
+    ),
+    max_leaves=8,
+)
+
+
+@given(schema=sound_schemas)
+def test_a_sound_schema_gets_an_instance_of_it(schema: dict[str, object]) -> None:
+    jsonschema.validate(instance_of(schema, "words"), schema)
 
 
 @given(count=st.integers(0, 20), limit=st.integers(1, 30))
