@@ -19,7 +19,7 @@ of these rows.
 WHY: Final = """\
 These engines are slower than the tables (bare TPOT is too short throughout) where the aggregated ones that the
 correction was fitted to are faster, so it makes things worse; fitted to the aggregated rows of this very model (decode
-times 0.82), it does so, too. With few in flight a TTFT of 0.6 to 0.9 s was measured for prompts that are computed in
+times 0.83), it does so, too. With few in flight a TTFT of 0.6 to 0.9 s was measured for prompts that are computed in
 0.04 s: a time of the router and of fetching KV that no row tells. Where the queue for prefill makes the TTFT, bare
 operator times are within some per cent, or, close to what prefill can do, off by a factor.
 """

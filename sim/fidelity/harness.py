@@ -2,8 +2,9 @@
 
 The published rows come from InferenceMAX, whose client and server scripts are public: lengths are drawn evenly from
 0.8 to 1 of the nominal, each client sends ten requests, all at once at the start; vLLM runs with
-`--max-num-seqs CONCURRENCY --max-num-batched-tokens 8192` and no prefix caching, TensorRT-LLM with room for whole
-prompts. Of the others only concurrency and nominal lengths are known; the rest is a `Drive`, read off other rows.
+`--max-num-seqs CONCURRENCY --max-num-batched-tokens 8192` and no prefix caching, TensorRT-LLM without chunks and with
+the budget of `published_budget`. Of the others only concurrency and nominal lengths are known; the rest is a `Drive`,
+read off other rows.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ from sim.hardware.profile import Profile, shipped_profiles
 SHORTEST: Final = {PUBLISHED: 0.8}
 """Of the nominal length; 1 where nothing is known."""
 WHOLE_PROMPTS: Final = 16_384
+"""Tokens of a step in the published scripts of TensorRT-LLM (`max_num_tokens`), where a model has no other."""
+PUBLISHED_BUDGETS: Final = {"gpt-oss-120b": 20_000}
+ROOM_BESIDE_A_PROMPT: Final = 64
+"""With DeepSeek a step has room for one prompt, a token for each client, and this; in whole multiples of it."""
 SEED: Final = 1
 BLOCK: Final = 16
 
 STREAMED_AT_ONCE: Final = 10
-LLAMA_STREAMED_AT_ONCE: Final = 21
+LLAMA_WAITS: Final = 20
+"""Steps for which a prompt waits for others to fill one (`batch_wait_timeout_iters`)."""
+RANKS_WAIT: Final = 60
+"""Steps for which data-parallel ranks wait until each has a prompt (`attention_dp_config.timeout_iters`)."""
 
 
 DRIVES: Final = tuple(Drive(requests, budget) for requests in (6, 10) for budget in (2048, 4096, 8192))
@@ -46,10 +54,8 @@ def loop_of(row: Row, drive: Drive) -> Loop:
 def settings_of(row: Row, profile: Profile, drive: Drive) -> EngineSettings:
     """Give what the row's engine was set to."""
     longest = row.input_tokens + row.output_tokens
-    budget = max(drive.budget, row.concurrency)
     has_whole_prompts = row.engine == "trt" and row.harness == PUBLISHED
-    if has_whole_prompts:
-        budget = max(WHOLE_PROMPTS, row.input_tokens + row.concurrency)
+    budget = published_budget(row) if has_whole_prompts else max(drive.budget, row.concurrency)
     room = max(profile.kv_tokens or 0, longest + BLOCK)
     return EngineSettings(
         max_num_seqs=row.concurrency,
@@ -63,20 +69,42 @@ def settings_of(row: Row, profile: Profile, drive: Drive) -> EngineSettings:
     )
 
 
-def tokens_before_first(row: Row) -> int:
-    """Give how many tokens come in the first chunk that a client sees (TensorRT-LLM's `stream_interval`).
+def published_budget(row: Row) -> int:
+    """Give the tokens of a step that InferenceMAX's script of TensorRT-LLM allows."""
+    least = row.input_tokens + row.concurrency
+    if row.family == "DeepSeek-R1":
+        in_all = row.input_tokens + row.concurrency * row.data_parallel + ROOM_BESIDE_A_PROMPT
+        return -(-in_all // ROOM_BESIDE_A_PROMPT) * ROOM_BESIDE_A_PROMPT
+    return max(PUBLISHED_BUDGETS.get(row.family, WHOLE_PROMPTS), least)
 
-    InferenceMAX sets it for TensorRT-LLM: ten for DeepSeek; for Llama-3.1-70B the rows themselves show it (at equal
-    prompts TTFT with 1,024 output tokens is that of 8,192 and 20 to 21 times TPOT more, but on eight GPUs). A setting
-    read off rows is no prediction of it, so the scoreboard also tells the error with none of this.
+
+def tokens_before_first(row: Row) -> int:
+    """Give which token it is that a client sees first, by the steps that pass before it.
+
+    InferenceMAX's scripts of TensorRT-LLM set `stream_interval` to ten for DeepSeek, and have its data-parallel ranks
+    begin prompts together. For Llama-3.1-70B with 1,024 tokens of prompt and answer, on fewer than eight GPUs, a prompt
+    waits up to twenty steps for others (the rows agree: at equal prompts TTFT is 20 to 21 times TPOT more than with
+    8,192 tokens of answer).
     """
     if row.engine != "trt" or row.harness != PUBLISHED:
         return 1
     if row.family == "DeepSeek-R1":
-        return STREAMED_AT_ONCE
+        return STREAMED_AT_ONCE + (round(steps_until_all_begin(row)) if row.data_parallel > 1 else 0)
     if row.family == "Llama-3.1-70B" and row.tensor_parallel < 8 and row.input_tokens == row.output_tokens:
-        return LLAMA_STREAMED_AT_ONCE
+        return LLAMA_WAITS + 1
     return 1
+
+
+def steps_until_all_begin(row: Row) -> float:
+    """Give how many steps a prompt waits in the mean until every rank has one, or the ranks have waited long enough.
+
+    A rank gets one in a step with the chance that one of its answers ends. Prompts come evenly over the wait.
+    """
+    chance = min(1.0, row.concurrency / (row.output_tokens * (1.0 + SHORTEST[PUBLISHED]) / 2))
+    still_waiting = [1.0 - (1.0 - (1.0 - chance) ** step) ** row.data_parallel for step in range(RANKS_WAIT)]
+    mean = sum(still_waiting)
+    square = sum((2 * step + 1) * waits for step, waits in enumerate(still_waiting))
+    return square / mean / 2
 
 
 def profile_of(row: Row) -> Profile:

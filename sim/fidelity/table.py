@@ -58,6 +58,9 @@ WHY: Final = """\
 - *KV capacity is not in the rows.* Where it binds, TTFT is the length of a queue, and a guess of 10 % less memory is
   several times that in TTFT. These rows make the p90.
 - *Nine rows of 512 in flight* were measured with about a hundred running at a time, by a limit that is not in them.
+- *A time per prompt that grows with the GPUs.* gpt-oss on TensorRT-LLM and H200 takes some 0, 35, 50 and 70 ms longer
+  to a first token than the prompt's step does, on 1, 2, 4 and 8 GPUs (1,024 tokens, four in flight). No relative has
+  that.
 - *Five rows of gpt-oss on TensorRT-LLM 1.3* take 47 to 60 ms a token, at 40 in flight as at 96; on H200 it is 9 to 22.
 - *Rank agreement.* What is fitted for latency does not help to pick: bare operator times pick as well.
 """
