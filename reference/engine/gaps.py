@@ -31,7 +31,10 @@ class GapHistogram:
         """Count `weight` gaps of each of first, first + difference, ... (`steps` terms, difference not negative)."""
         shift = self._shift
         lead = first >> shift
-        if not _HALF <= lead < _WHOLE or (difference and (first + difference * (steps - 1)) >> shift != lead):
+        if not _HALF <= lead < _WHOLE:
+            shift = self._shift = max(0, first.bit_length() - _BITS - 1)
+            lead = first >> shift
+        if difference and (first + difference * (steps - 1)) >> shift != lead:
             self._add_across(first, difference, steps, weight)
             return
         self._bins[(shift << _BITS) + lead] += weight * steps
