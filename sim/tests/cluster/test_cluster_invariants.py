@@ -87,7 +87,7 @@ def scenarios(draw: st.DrawFn) -> LoadedScenario:
         "replicas": draw(st.integers(2, 3)),
         "replicas_per_node": draw(st.integers(1, 2)),
         "step_cost": {"base": draw(st.sampled_from([0.01, 0.03125])), "per_context_token": 1e-6},
-        "num_gpu_blocks": draw(st.sampled_from([60, 400])),
+        "num_gpu_blocks": draw(st.sampled_from([40, 60, 400])),  # with 40, some requests fit no replica
         "max_num_seqs": draw(st.sampled_from([2, 8])),
         "max_num_batched_tokens": draw(st.sampled_from([64, 512])),
         "cold_start": draw(spans),
