@@ -42,13 +42,13 @@ class StepTimer:
 
     def step(self, scheduler: Scheduler) -> int:
         """Give the time of the step as scheduled."""
+        if scheduler.takes_over and scheduler.prefills:
+            return self._step_with_handed_over(scheduler)
         batch = scheduler.batch
         num = batch.num_sequences
         context = self.skewed(scheduler) if self.skew else batch.context_tokens
         if not scheduler.prefills:
             return self.decode(num, context)
-        if scheduler.takes_over:
-            return self._step_with_handed_over(scheduler)
         tokens = 0
         pairs = 0.0
         for sequence, chunk in scheduler.prefills:

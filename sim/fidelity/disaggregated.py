@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from reference.engine import EngineSettings
@@ -20,7 +20,7 @@ from sim.fidelity.disaggregated_rows import DisaggregatedRow, Side, profile_of
 from sim.fidelity.harness import BLOCK, SEED, SHORTEST, WHOLE_PROMPTS
 from sim.fidelity.prediction import Predicted
 from sim.fidelity.rows import family_of
-from sim.fidelity.scoreboard import MEASURES, Summary, summary
+from sim.fidelity.scoreboard import Line, line
 
 KV_BYTES_PER_TOKEN: Final = {"DeepSeek-R1": 61 * (512 + 64) * 2}
 """All layers of multi-head latent attention: a latent and a rotary key in bf16 (sizes: the model's config.json)."""
@@ -42,16 +42,6 @@ class ScoredApart:
         return predicted.error(measure, self.row)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineApart:
-    """Errors over some rows, by measure."""
-
-    what: str
-    count: int
-    ours: dict[str, Summary]
-    bare: dict[str, Summary]
-
-
 def predict_apart(row: DisaggregatedRow, correction: Correction) -> Predicted:
     """Fly the row's clients against its workers.
 
@@ -60,17 +50,12 @@ def predict_apart(row: DisaggregatedRow, correction: Correction) -> Predicted:
     """
     lengths = (row.input_tokens, row.output_tokens)
     loop = Loop.random(row.concurrency, lengths, SHORTEST.get(row.harness, 1.0), Drive().requests_per_client, SEED)
-    sent = Loop(
-        concurrency=loop.concurrency,
-        input_tokens=loop.input_tokens,
-        output_tokens=loop.output_tokens,
-        request_seconds=correction.request_seconds,
-    )
+    loop = replace(loop, request_seconds=correction.request_seconds)
     transfer = Transfer(
         seconds_per_token=KV_BYTES_PER_TOKEN[family_of(row.model)] / (float(_ASSUMED["transfer_gb_per_s"]) * 1e9),
         latency=float(_ASSUMED["transfer_latency"]),
     )
-    times = fly_disaggregated(_ranks(row, row.prefill, correction), _ranks(row, row.decode, correction), transfer, sent)
+    times = fly_disaggregated(_ranks(row, row.prefill, correction), _ranks(row, row.decode, correction), transfer, loop)
     return Predicted(ttft=times.mean_ttft, tpot=times.mean_tpot)
 
 
@@ -86,20 +71,14 @@ def score_apart(rows: Iterable[DisaggregatedRow], fits: Fits) -> tuple[ScoredApa
     )
 
 
-def lines_apart(scored: Iterable[ScoredApart]) -> list[LineApart]:
+def lines_apart(scored: Iterable[ScoredApart]) -> list[Line]:
     """Sum up: all, and by who computes prompts and who decodes."""
     entries = list(scored)
     kinds: dict[str, list[ScoredApart]] = defaultdict(list)
     for entry in entries:
         kinds[f"prefill {entry.row.prefill.layout}, decode {entry.row.decode.layout}"].append(entry)
-    return [_line("all", entries), *(_line(what, kinds[what]) for what in sorted(kinds))]
-
-
-def _line(what: str, entries: list[ScoredApart]) -> LineApart:
-    def over(of: str) -> dict[str, Summary]:
-        return {measure: summary([entry.error(measure, of) for entry in entries]) for measure in MEASURES}
-
-    return LineApart(what=what, count=len(entries), ours=over("ours"), bare=over("bare"))
+    whose = ("ours", "bare")
+    return [line("all", entries, whose), *(line(what, kinds[what], whose) for what in sorted(kinds))]
 
 
 def _ranks(row: DisaggregatedRow, side: Side, correction: Correction) -> Ranks:

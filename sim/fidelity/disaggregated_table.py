@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sim.fidelity.disaggregated import LineApart, ScoredApart, lines_apart
+from sim.fidelity.disaggregated import ScoredApart, lines_apart
 from sim.fidelity.disaggregated_rows import read_disaggregated
-from sim.fidelity.scoreboard import MEASURES, Summary
+from sim.fidelity.scoreboard import MEASURES, Line
 
 ABOUT: Final = """\
 DeepSeek-R1 in fp8 on H200, TensorRT-LLM under Dynamo 0.8.1, closed loop, up to 3,584 in flight on 72 GPUs. The first of
@@ -45,8 +45,7 @@ def as_json(scored: Sequence[ScoredApart]) -> dict[str, Any]:
                 "what": line.what,
                 "rows": line.count,
                 **{
-                    of: {measure: _figures(getattr(line, of)[measure]) for measure in MEASURES}
-                    for of in ("ours", "bare")
+                    of: {measure: getattr(line, of)[measure].figures for measure in MEASURES} for of in ("ours", "bare")
                 },
             }
             for line in lines_apart(scored)
@@ -54,13 +53,5 @@ def as_json(scored: Sequence[ScoredApart]) -> dict[str, Any]:
     }
 
 
-def _cells(line: LineApart) -> str:
-    return " | ".join(f"{_cell(line.ours[measure])} | {_cell(line.bare[measure])}" for measure in MEASURES)
-
-
-def _cell(found: Summary) -> str:
-    return f"{found.median * 100:.1f} / {found.p90 * 100:.0f} / {found.bias * 100:+.0f}"
-
-
-def _figures(found: Summary) -> dict[str, float]:
-    return {"median": round(found.median, 4), "p90": round(found.p90, 4), "bias": round(found.bias, 4)}
+def _cells(line: Line) -> str:
+    return " | ".join(f"{line.ours[measure].cell} | {line.bare[measure].cell}" for measure in MEASURES)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -23,6 +23,13 @@ BANDS: Final = ((8, "1-8"), (32, "9-32"), (10**9, "33+"))
 """Load bands by requests in flight per data-parallel rank, upper bound and name."""
 
 MEASURES: Final = ("ttft", "tpot", "e2e")
+
+
+class Judged(Protocol):
+    """A row with predictions of it."""
+
+    def error(self, measure: str, of: str) -> float:
+        """Predicted / measured - 1; `of` says whose prediction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,23 @@ class Summary:
     bias: float
     """Median of signed errors."""
 
+    @property
+    def cell(self) -> str:
+        """As a table has it, in per cent: median / p90 / bias."""
+        if not self.count:
+            return "–"
+        return f"{self.median * 100:.1f} / {self.p90 * 100:.0f} / {self.bias * 100:+.0f}"
+
+    @property
+    def figures(self) -> dict[str, float | int]:
+        """As JSON has it, rounded to what matters."""
+        return {
+            "rows": self.count,
+            "median": round(self.median, 4),
+            "p90": round(self.p90, 4),
+            "bias": round(self.bias, 4),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -62,7 +86,8 @@ class Line:
     count: int
     ours: Mapping[str, Summary]
     bare: Mapping[str, Summary]
-    peer: Mapping[str, Summary]
+    peer: Mapping[str, Summary] = field(default_factory=dict)
+    """Empty where the peer predicts none of the rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,27 +202,28 @@ def _measured_throughput(entry: Scored) -> float:
 
 
 def _lines(scored: Sequence[Scored]) -> Iterable[Line]:
-    yield _line("all", scored)
+    yield line("all", scored)
     for name in ("published", "unpublished"):
-        yield _line(f"harness {name}", [entry for entry in scored if entry.row.harness == name])
+        yield line(f"harness {name}", [entry for entry in scored if entry.row.harness == name])
     for engine in sorted({entry.row.engine for entry in scored}):
         of_engine = [entry for entry in scored if entry.row.engine == engine]
-        yield _line(engine, of_engine)
+        yield line(engine, of_engine)
         for held_out in ("GPU", "model"):
             held = [entry for entry in of_engine if entry.inherited.held_out == held_out]
             if held:
-                yield _line(f"{engine}, {held_out} held out", held)
+                yield line(f"{engine}, {held_out} held out", held)
         for low, (high, band) in zip((0, *(bound for bound, _ in BANDS)), BANDS, strict=False):
             held = [entry for entry in of_engine if low < entry.row.concurrency <= high]
-            yield _line(f"{engine}, {band} in flight", held)
+            yield line(f"{engine}, {band} in flight", held)
     for group in sorted({entry.row.group for entry in scored}):
         held = [entry for entry in scored if entry.row.group == group]
         engine, gpu, family, harness = group
-        yield _line(f"{engine} {gpu} {family} ({harness}; {held[0].inherited.held_out} held out)", held)
+        yield line(f"{engine} {gpu} {family} ({harness}; {held[0].inherited.held_out} held out)", held)
 
 
-def _line(what: str, scored: Sequence[Scored]) -> Line:
-    def over(of: str) -> dict[str, Summary]:
-        return {measure: summary([entry.error(measure, of) for entry in scored]) for measure in MEASURES}
-
-    return Line(what=what, count=len(scored), ours=over("ours"), bare=over("bare"), peer=over("peer"))
+def line(what: str, scored: Sequence[Judged], whose: Sequence[str] = ("ours", "bare", "peer")) -> Line:
+    """Sum up rows."""
+    by = {
+        of: {measure: summary([entry.error(measure, of) for entry in scored]) for measure in MEASURES} for of in whose
+    }
+    return Line(what=what, count=len(scored), **by)

@@ -9,7 +9,7 @@ from sim.fidelity import disaggregated_table
 from sim.fidelity.disaggregated import ScoredApart
 from sim.fidelity.layer_runs import LayerResult
 from sim.fidelity.saturation import Saturation
-from sim.fidelity.scoreboard import BARS, MEASURES, Line, Ranking, Scoreboard, Summary
+from sim.fidelity.scoreboard import BARS, MEASURES, Line, Ranking, Scoreboard
 
 MEAN_BAR: Final = 0.02
 TAIL_BAR: Final = 0.05
@@ -114,7 +114,7 @@ def as_json(
                 "what": line.what,
                 "rows": line.count,
                 **{
-                    of: {measure: _figures(getattr(line, of)[measure]) for measure in MEASURES}
+                    of: {measure: getattr(line, of)[measure].figures for measure in MEASURES}
                     for of in ("ours", "bare", "peer")
                 },
             }
@@ -166,18 +166,11 @@ def _table(lines: Sequence[Line]) -> str:
     return head + "".join(
         f"| {line.what} | {line.count} | "
         + " | ".join(
-            f"{_cell(line.ours[measure])} | {_cell(line.bare[measure])} | {_cell(line.peer[measure])}"
-            for measure in MEASURES
+            f"{line.ours[measure].cell} | {line.bare[measure].cell} | {line.peer[measure].cell}" for measure in MEASURES
         )
         + " |\n"
         for line in lines
     )
-
-
-def _cell(summary: Summary) -> str:
-    if not summary.count:
-        return "–"
-    return f"{summary.median * 100:.1f} / {summary.p90 * 100:.0f} / {summary.bias * 100:+.0f}"
 
 
 def _rankings(board: Scoreboard) -> str:
@@ -220,15 +213,6 @@ def _loads(loads: Sequence[Saturation]) -> str:
 def meets(run: LayerResult) -> bool:
     """Whether a run's means and p99 are within the bars."""
     return all(abs(of["mean"]) <= MEAN_BAR and abs(of["p99"]) <= TAIL_BAR for of in run.errors.values())
-
-
-def _figures(summary: Summary) -> dict[str, float | int]:
-    return {
-        "rows": summary.count,
-        "median": round(summary.median, 4),
-        "p90": round(summary.p90, 4),
-        "bias": round(summary.bias, 4),
-    }
 
 
 def _ranking(found: Ranking) -> dict[str, float | int]:
