@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reference.engine import FINISHED, FIRST_TOKEN, Engine, EngineSettings, Event, Sequence, StepCost
+from reference.engine import FINISHED, FIRST_TOKEN, Engine, EngineSettings, Sequence, StepCost
 
 SECOND = StepCost.linear(1.0)
 EVERY_RULE = ("vllm", "trt", "trt_max_utilization")
@@ -26,23 +26,7 @@ def replica(rules: str, **fields: Any) -> Engine:
     return Engine(EngineSettings(**(defaults | fields), rules=rules), SECOND)
 
 
-def submit(engine: Engine, sequence: Sequence, at: float) -> None:
-    assert engine.submit(sequence, at) is None
-    engine.wake_at()
-
-
-def drain(engine: Engine) -> list[Event]:
-    events: list[Event] = []
-    while (wake := engine.wake_at()) is not None:
-        events += engine.advance(wake)
-    return events
-
-
-def times(events: list[Event], kind: str) -> dict[str | int, float]:
-    return {event.request_id: event.at for event in events if event.kind == kind}
-
-
-def test_the_example_of_prefix_caching() -> None:
+def test_the_example_of_prefix_caching(submit: Any, drain: Any) -> None:
     """vLLM, prefix_caching.md, "Example": ten blocks of four tokens, requests 0, 1 and 2."""
     engine = replica("vllm", num_blocks=10)
     submit(engine, Sequence("0", 15, 3, (0, 1, 2, 3)), 0.0)  # three full blocks and three tokens; then blocks 3 and 4
@@ -61,7 +45,7 @@ def test_the_example_of_prefix_caching() -> None:
 
 
 @pytest.mark.parametrize("rules", ["trt", "trt_max_utilization"])
-def test_the_example_of_the_scheduler(rules: str) -> None:
+def test_the_example_of_the_scheduler(submit: Any, drain: Any, times: Any, rules: str) -> None:
     """TensorRT-LLM, paged-attention-ifb-scheduler.md, "The schedulers": batch size 4, 12 tokens a step."""
     engine = replica(rules, max_num_seqs=4, max_num_batched_tokens=12)
     for number, output_tokens in enumerate((2, 9, 9, 9, 9), start=1):
@@ -70,7 +54,7 @@ def test_the_example_of_the_scheduler(rules: str) -> None:
     assert firsts == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0, 5: 3.0}, "2 and 3 by tokens; 4 by seats, until 1 has left"
 
 
-def test_chunked_context_lets_the_third_request_of_the_example_begin() -> None:
+def test_chunked_context_lets_the_third_request_of_the_example_begin(submit: Any) -> None:
     """TensorRT-LLM, ibid., "Revisiting Paged Context Attention and Context Chunking"; chunks are whole blocks."""
     engine = replica("trt", max_num_seqs=4, max_num_batched_tokens=12, block_size=2, chunked_prefill=True)
     for number in (1, 2, 3):
@@ -81,7 +65,7 @@ def test_chunked_context_lets_the_third_request_of_the_example_begin() -> None:
 
 
 @pytest.mark.parametrize("rules", EVERY_RULE)
-def test_decodes_have_the_budget_first(rules: str) -> None:
+def test_decodes_have_the_budget_first(submit: Any, drain: Any, times: Any, rules: str) -> None:
     """vLLM, optimization.md, "Chunked Prefill"; TensorRT-LLM: "prioritizes scheduling requests in generation phase"."""
     engine = replica(rules, max_num_seqs=4, max_num_batched_tokens=4)
     for number in range(3):
@@ -94,7 +78,7 @@ def test_decodes_have_the_budget_first(rules: str) -> None:
 
 
 @pytest.mark.parametrize("rules", EVERY_RULE)
-def test_no_more_sequences_run_than_max_num_seqs(rules: str) -> None:
+def test_no_more_sequences_run_than_max_num_seqs(submit: Any, drain: Any, times: Any, rules: str) -> None:
     """vLLM's `max_num_seqs`, TensorRT-LLM's `max_batch_size`."""
     engine = replica(rules, max_num_seqs=2)
     for number in range(3):
@@ -104,7 +88,7 @@ def test_no_more_sequences_run_than_max_num_seqs(rules: str) -> None:
 
 
 @pytest.mark.parametrize("rules", EVERY_RULE)
-def test_only_what_is_not_cached_counts_against_the_budget(rules: str) -> None:
+def test_only_what_is_not_cached_counts_against_the_budget(submit: Any, drain: Any, times: Any, rules: str) -> None:
     """vLLM, prefix_caching.md, "Block Allocation"; TensorRT-LLM, kvcache.md: token-budget accounting is reduced."""
     engine = replica(rules, max_num_batched_tokens=16)
     submit(engine, Sequence("first", 16, 1, (1, 2, 3, 4)), 0.0)
@@ -114,7 +98,7 @@ def test_only_what_is_not_cached_counts_against_the_budget(rules: str) -> None:
 
 
 @pytest.mark.parametrize("rules", EVERY_RULE)
-def test_only_full_blocks_are_found(rules: str) -> None:
+def test_only_full_blocks_are_found(submit: Any, drain: Any, rules: str) -> None:
     """vLLM, prefix_caching.md, note 1; TensorRT-LLM with `enable_partial_reuse` off."""
     engine = replica(rules)
     submit(engine, Sequence("a", 7, 1, (1,)), 0.0)
@@ -123,7 +107,9 @@ def test_only_full_blocks_are_found(rules: str) -> None:
 
 
 @pytest.mark.parametrize("rules", EVERY_RULE)
-def test_blocks_are_taken_as_tokens_come_and_the_last_one_is_as_good_as_any(rules: str) -> None:
+def test_blocks_are_taken_as_tokens_come_and_the_last_one_is_as_good_as_any(
+    submit: Any, drain: Any, times: Any, rules: str
+) -> None:
     """Both page their KV; neither keeps a share of the blocks back (vLLM v0 had a watermark), reserved or not."""
     engine = replica(rules, num_blocks=4)
     submit(engine, Sequence("a", 8, 9), 0.0)
@@ -136,7 +122,9 @@ def test_blocks_are_taken_as_tokens_come_and_the_last_one_is_as_good_as_any(rule
 
 
 @pytest.mark.parametrize("rules", ["vllm", "trt_max_utilization"])
-def test_the_youngest_pays_when_blocks_run_out_and_comes_back_by_recomputing(rules: str) -> None:
+def test_the_youngest_pays_when_blocks_run_out_and_comes_back_by_recomputing(
+    submit: Any, drain: Any, times: Any, rules: str
+) -> None:
     """vLLM, optimization.md, "Preemption"; TensorRT-LLM: MAX_UTILIZATION risks to pause requests."""
     engine = replica(rules, num_blocks=6, prefix_caching=False)
     submit(engine, Sequence("old", 8, 12), 0.0)
@@ -147,7 +135,7 @@ def test_the_youngest_pays_when_blocks_run_out_and_comes_back_by_recomputing(rul
     assert engine.counters.prefilled_tokens == 8 + 8 + (8 + 5)
 
 
-def test_a_started_request_is_never_paused_under_guaranteed_no_evict() -> None:
+def test_a_started_request_is_never_paused_under_guaranteed_no_evict(submit: Any, drain: Any, times: Any) -> None:
     """TensorRT-LLM, useful-runtime-flags.md, "Capacity Scheduler Policy": one waits until the other has ended."""
     engine = replica("trt", num_blocks=6, prefix_caching=False)
     submit(engine, Sequence("old", 8, 12), 0.0)

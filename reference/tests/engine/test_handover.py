@@ -29,18 +29,6 @@ def replica(cost: StepCost = COST, **fields: Any) -> Engine:
     return Engine(EngineSettings(**(defaults | fields)), cost)
 
 
-def submit(engine: Engine, sequence: Sequence, at: float) -> None:
-    assert engine.submit(sequence, at) is None
-    engine.wake_at()
-
-
-def drain(engine: Engine) -> list[Event]:
-    events: list[Event] = []
-    while (wake := engine.wake_at()) is not None:
-        events += engine.advance(wake)
-    return events
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     input_tokens=st.integers(1, 60),
@@ -49,7 +37,7 @@ def drain(engine: Engine) -> list[Event]:
     rules=st.sampled_from(sorted(RULE_SETS)),
 )
 def test_two_halves_take_the_time_of_the_whole(
-    input_tokens: int, output_tokens: int, block_size: int, rules: str
+    submit: Any, drain: Any, input_tokens: int, output_tokens: int, block_size: int, rules: str
 ) -> None:
     fields = {"block_size": block_size, "rules": rules}
     whole, first, second = replica(**fields), replica(**fields), replica(**fields)
@@ -67,7 +55,7 @@ def test_two_halves_take_the_time_of_the_whole(
     assert first.counters.generated_tokens + second.counters.generated_tokens == output_tokens
 
 
-def test_the_first_token_may_be_left_to_the_replica_that_decodes() -> None:
+def test_the_first_token_may_be_left_to_the_replica_that_decodes(submit: Any, drain: Any) -> None:
     engine = replica()
     submit(engine, handed_over("a", 20, 3, cached_tokens=8), 1.0)
     events = drain(engine)
@@ -76,7 +64,7 @@ def test_the_first_token_may_be_left_to_the_replica_that_decodes() -> None:
     assert {event.cached_tokens for event in events} == {8}, "as the other replica had it"
 
 
-def test_the_kv_of_a_prompt_stays_until_it_is_released() -> None:
+def test_the_kv_of_a_prompt_stays_until_it_is_released(submit: Any, drain: Any) -> None:
     engine = replica(num_blocks=8)
     submit(engine, Sequence("a", 20, 1, keeps_kv=True), 0.0)
     drain(engine)
@@ -91,7 +79,7 @@ def test_the_kv_of_a_prompt_stays_until_it_is_released() -> None:
 
 
 @pytest.mark.parametrize("when", ["while its step runs", "afterwards"])
-def test_a_prompt_that_is_aborted_keeps_nothing(when: str) -> None:
+def test_a_prompt_that_is_aborted_keeps_nothing(submit: Any, drain: Any, when: str) -> None:
     engine = replica()
     submit(engine, Sequence("a", 20, 1, keeps_kv=True), 0.0)
     if when == "afterwards":
@@ -101,7 +89,7 @@ def test_a_prompt_that_is_aborted_keeps_nothing(when: str) -> None:
     assert engine.kv_usage == 0
 
 
-def test_what_was_kept_is_found_by_the_next_of_the_same_prefix() -> None:
+def test_what_was_kept_is_found_by_the_next_of_the_same_prefix(submit: Any, drain: Any) -> None:
     engine = replica()
     submit(engine, Sequence("a", 20, 1, (1, 2, 3, 4, 5), keeps_kv=True), 0.0)
     drain(engine)
@@ -112,7 +100,7 @@ def test_what_was_kept_is_found_by_the_next_of_the_same_prefix() -> None:
     assert engine.kv_usage == 0
 
 
-def test_kv_that_came_and_is_here_already_takes_no_block_twice() -> None:
+def test_kv_that_came_and_is_here_already_takes_no_block_twice(submit: Any) -> None:
     engine = replica(num_blocks=40)
     for name in "ab":
         submit(engine, handed_over(name, 16, 9, (1, 2, 3, 4), first_token_tick=0), 1.0)
@@ -121,7 +109,7 @@ def test_kv_that_came_and_is_here_already_takes_no_block_twice() -> None:
     assert engine.counters.queried_tokens == 0, "nobody looked for a prompt to compute"
 
 
-def test_a_handed_over_sequence_that_is_preempted_recomputes_its_prompt_here() -> None:
+def test_a_handed_over_sequence_that_is_preempted_recomputes_its_prompt_here(submit: Any, drain: Any) -> None:
     engine = replica(num_blocks=8, prefix_caching=False)
     for name in "ab":
         submit(engine, handed_over(name, 8, 16, first_token_tick=0), 0.0)
@@ -130,7 +118,7 @@ def test_a_handed_over_sequence_that_is_preempted_recomputes_its_prompt_here() -
     assert engine.counters.prefilled_tokens >= 8 + 1
 
 
-def test_a_sequence_waits_with_its_kv_for_a_seat_and_for_blocks() -> None:
+def test_a_sequence_waits_with_its_kv_for_a_seat_and_for_blocks(submit: Any, drain: Any) -> None:
     for fields in ({"max_num_seqs": 1}, {"num_blocks": 8}):
         engine = replica(**fields)
         for name in "ab":
@@ -145,7 +133,7 @@ def test_a_prompt_that_would_not_fit_a_step_may_still_come_from_elsewhere() -> N
     assert engine.submit(handed_over("b", 100, 9, first_token_tick=0), 0.0) is None
 
 
-def test_what_crashes_keeps_nothing() -> None:
+def test_what_crashes_keeps_nothing(submit: Any, drain: Any) -> None:
     engine = replica()
     submit(engine, Sequence("a", 20, 1, keeps_kv=True), 0.0)
     drain(engine)
